@@ -1,0 +1,135 @@
+"""The `dsd-lab` command: the main job without a browser, the course in one, and the notebooks re-executed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Score distillation on a laptop: DDIM, SDS and DSD from the same seeds.", no_args_is_help=True,
+                  add_completion=False, pretty_exceptions_enable=False)
+
+METHOD_NAMES = ("sds", "dsd", "dsd-reference", "dsd-x0", "dsd-snap", "dsd-star")
+
+
+def make_method(name: str, cfg: float):
+    """(label, method object) for a name on the command line. Raises ValueError with the names there are."""
+    from .methods import DSD, SDS, DSDStar
+
+    makers = {"sds": ("SDS", lambda: SDS(cfg=cfg)), "dsd": ("DSD", lambda: DSD(cfg=cfg)),
+              "dsd-reference": ("DSD reference", lambda: DSD(cfg=cfg, form="reference")),
+              "dsd-x0": ("DSD x0", lambda: DSD(cfg=cfg, form="x0")),
+              "dsd-snap": ("DSD snap", lambda: DSD(cfg=cfg, snap=True)), "dsd-star": ("DSD*", lambda: DSDStar(cfg=cfg))}
+    if name not in makers:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, METHOD_NAMES, 1, 0)
+        raise ValueError(f'unknown method "{name}"; did you mean "{near[0]}"? (methods: {", ".join(METHOD_NAMES)})')
+    label, make = makers[name]
+    return label, make()
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from "16" (0 to 15), "3,5,8" or "10-20". Raises ValueError for anything else."""
+    try:
+        if "-" in text:
+            first, last = map(int, text.split("-"))
+            seeds = list(range(first, last + 1))
+        elif "," in text:
+            seeds = [int(part) for part in text.split(",")]
+        else:
+            seeds = list(range(int(text)))
+    except ValueError:
+        raise ValueError(f'cannot read the seeds "{text}"; give a count (16), a list (3,5,8) or a range (10-20)') from None
+    if not seeds:
+        raise ValueError(f'"{text}" names no seed; give a count (16), a list (3,5,8) or a range (10-20)')
+    return seeds
+
+
+def notebooks_folder() -> Path:
+    """The course's folder. Raises ValueError if it is neither here nor beside the library."""
+    for folder in (Path.cwd() / "notebooks", Path(__file__).resolve().parent.parent / "notebooks"):
+        if (folder / "00_start_here.ipynb").is_file():
+            return folder
+    raise ValueError("no notebooks found: run this in a clone of the project, where notebooks/00_start_here.ipynb is")
+
+
+@app.command()
+def run(
+    prompt: Annotated[list[str], typer.Option(help="A prompt; repeat for several.")] = ["a hamburger", "a dragon", "an apple"],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")] = ["sds", "dsd", "dsd-reference", "dsd-star"],  # noqa: B006
+    seeds: Annotated[str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")] = "16",
+    steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 300,
+    cfg: Annotated[float, typer.Option(help="Guidance: e_u + cfg (e_c - e_u); 1 is none.")] = 7.5,
+    prior: Annotated[str, typer.Option(help='"icons", or a folder of pictures with one sub-folder a label.')] = "icons",
+    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
+    start: Annotated[str | None, typer.Option(help="zeros or x0hat, for all methods; each method's own if not given.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate, for all methods; each method's own if not given.")] = None,
+    refresh: Annotated[int, typer.Option(help="Optimiser steps for which a target is held.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for the grids, results.json and report.html.")] = Path("results"),
+) -> None:
+    """Make pictures by DDIM and by distillation from the same seeds; measure them; write grids, numbers and a report."""
+    from tqdm import tqdm
+
+    from .priors import load_prior
+    from .report import deviations, prepare_folder, table_text, write_report
+    from .tasks import compare
+
+    numbers = parse_seeds(seeds)
+    methods = dict(make_method(name, cfg) for name in method)
+    folder = prepare_folder(out)
+    model = load_prior(prior, size=size)
+    prompts = list(dict.fromkeys(model.resolve(p) for p in prompt))
+    comparisons = {}
+    for wanted in prompts:
+        with tqdm(total=1, desc=wanted, leave=False) as bar:
+            def show(name, running, bar=bar, wanted=wanted):
+                bar.total, bar.n = running.steps, running.index
+                bar.set_description(f"{wanted}, {name}", refresh=False)
+                bar.update(0)
+            comparisons[wanted] = compare(model, wanted, methods, numbers, steps, cfg=cfg, start=start, lr=lr,
+                                          refresh=refresh, progress=show)
+        typer.echo(f"\n{wanted}\n{table_text(comparisons[wanted])}")
+        if not all(result.finished for result in comparisons[wanted].values()):
+            typer.echo("stopped early: what there is follows")
+            break
+    typer.echo(f"\nSettings\n{deviations(next(iter(comparisons.values())))}")
+    page = write_report(folder, comparisons, numbers, {"prior": prior, "size": size, "steps": steps, "cfg": cfg},
+                        model.world.credit)
+    typer.echo(f"\n{page}")
+
+
+@app.command()
+def lab() -> None:
+    """Open the course in JupyterLab."""
+    raise SystemExit(subprocess.call([sys.executable, "-m", "jupyter", "lab", str(notebooks_folder() / "00_start_here.ipynb")]))
+
+
+@app.command()
+def notebooks(names: Annotated[list[str] | None, typer.Argument(help="File names, such as 01_ddim_trajectories.ipynb; all if none.")] = None) -> None:
+    """Re-execute notebooks from top to bottom and save them; one that fails is left as it was."""
+    from .course.execute import execute
+
+    folder = notebooks_folder()
+    paths = [folder / Path(name).name for name in names] if names else sorted(folder.glob("*.ipynb"))
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"no notebook {path.name}; there are: {', '.join(p.name for p in sorted(folder.glob('*.ipynb')))}")
+    for path in paths:
+        typer.echo(f"{path.name}: {execute(path):.0f} s")
+
+
+def main() -> None:
+    """The command's entry: bad input is one line on stderr and exit status 2."""
+    try:
+        app()
+    except (ValueError, TypeError) as error:
+        typer.echo(f"dsd-lab: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""All randomness: a seed's starting noise e* and the draws of its run, from explicit generators on the CPU.
+
+A seed draws the same bits alone and in any batch, on any device and in any dtype.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def check_seeds(seeds: Sequence[int]) -> list[int]:
+    """`seeds` as a list. Raises TypeError or ValueError unless it is a non-empty sequence of ints in 0..2^63-1."""
+    if isinstance(seeds, (int, str)) or not hasattr(seeds, "__iter__"):
+        raise TypeError(f"seeds must be a sequence of ints such as [0, 1, 2, 3], got {seeds!r}")
+    seeds = list(seeds)
+    if not seeds:
+        raise ValueError("seeds is empty; give at least one int, such as [0]")
+    for seed in seeds:
+        if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= int(seed) < 2**63:
+            raise ValueError(f"every seed must be an int in 0..2^63-1, got {seed!r}")
+    return [int(seed) for seed in seeds]
+
+
+def starting_noise(seeds: Sequence[int], shape: tuple[int, ...], dtype=torch.float32, device="cpu") -> Tensor:
+    """e* of each seed, N(0, I): (B, *shape). Drawn in float32, then cast and moved."""
+    draw = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in check_seeds(seeds)]
+    return torch.stack(draw).to(device, dtype)
+
+
+class Draws:
+    """The random numbers of a run after e*: one generator a seed, made from the seed and the word "run"."""
+
+    def __init__(self, seeds: Sequence[int], shape: tuple[int, ...], dtype=torch.float32, device="cpu"):
+        self.shape, self.dtype, self.device = shape, dtype, device
+        self.generators = []
+        for seed in check_seeds(seeds):
+            digest = hashlib.sha256(f"{seed} run".encode()).digest()
+            self.generators.append(torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")))
+
+    def uniform(self) -> Tensor:
+        """U[0, 1) for each seed: float64 (B,), on the CPU, where timesteps are made."""
+        return torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in self.generators])
+
+    def normal(self) -> Tensor:
+        """N(0, I) for each seed: (B, *shape)."""
+        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators]).to(self.device, self.dtype)
+
+    def timesteps(self, low: int, high: int) -> Tensor:
+        """U{low..high} for each seed: int64 (B,)."""
+        return (low + (self.uniform() * (high - low + 1)).floor()).long()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"generators": torch.stack([g.get_state() for g in self.generators])}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for generator, saved in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(saved.clone())  # set_state misreads a view into a larger tensor

@@ -1,0 +1,39 @@
+"""SDS: Score Distillation Sampling (DreamFusion, arXiv 2209.14988)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .base import Evaluations, Method, check_range, cost
+
+
+@dataclass(frozen=True)
+class SDS(Method):
+    """Add fresh noise n, ask for it back, descend the difference.
+
+        g = sigma_t^2 ( e_g(alpha_t x + sigma_t n, t) - n ),    n ~ N(0, I),  t ~ U{t_min..t_max}
+
+    cfg: guidance. t_min, t_max: the range of t as fractions of the schedule.
+    Averaged over n, this is the gradient of a KL divergence to the noisy data: it seeks modes.
+    Source: arXiv 2209.14988, eq. 3 with w(t) = sigma_t^2.
+    """
+
+    t_min: float = 0.02
+    t_max: float = 0.98
+
+    name = "SDS"
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_range(self.t_min, self.t_max)
+
+    def gradient(self, state, x, step, draws):
+        schedule = state.schedule
+        t = draws.timesteps(int(len(schedule) * self.t_min), min(int(len(schedule) * self.t_max), len(schedule) - 1))
+        n = draws.normal()
+        x_t = schedule.add_noise(x, t, n)
+        e_g = state.prior.predict_noise(x_t, t, state.cond, self.cfg)
+        return schedule.at("sigma", t, x) ** 2 * (e_g - n), t
+
+    def evaluations(self, prior):
+        return Evaluations(begin=0, step=cost(self.cfg))

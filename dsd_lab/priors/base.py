@@ -1,0 +1,163 @@
+"""What a diffusion prior is: it predicts noise, on conditions; guidance combines its predictions, once for all."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..draws import starting_noise
+from ..schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the prior is asked for: one prompt for the whole batch, or one an item. Made by `Prior.condition`."""
+
+    prompt: tuple[str, ...]
+    negative: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    def repeat(self, times: int) -> Condition:
+        """The condition of the batch laid `times` times one after the other."""
+        if len(self) == 1:
+            return self
+        return Condition(self.prompt * times, self.negative and self.negative * times)
+
+
+class Prediction(NamedTuple):
+    """One reading of x_t: the noise in it and the clean x0 behind it, each (B, *shape)."""
+
+    eps: Tensor
+    x0: Tensor
+
+
+class Query(NamedTuple):
+    """A question to the prior: x (B, *shape) at t (int or (B,)), on a condition, for some terms."""
+
+    x: Tensor
+    t: int | Tensor
+    cond: Condition
+    terms: tuple[str, ...] = ("uncond", "cond")
+
+
+def check_cfg(cfg: float) -> float:
+    """`cfg` as a float. Raises TypeError or ValueError unless it is a finite number."""
+    if isinstance(cfg, bool) or not isinstance(cfg, (int, float)):
+        raise TypeError(f"cfg must be a number such as 7.5, got {cfg!r}")
+    if not math.isfinite(cfg):
+        raise ValueError(f"cfg must be finite (1 means no guidance, 7.5 is common), got {cfg}")
+    return float(cfg)
+
+
+def guidance_terms(cfg: float, cond: Condition | None = None) -> tuple[str, ...]:
+    """The terms that guidance at `cfg` needs: at cfg 1 the conditional one alone."""
+    base = "negative" if cond is not None and cond.negative else "uncond"
+    return ("cond",) if check_cfg(cfg) == 1 else (base, "cond")
+
+
+def guide(terms: dict[str, Prediction], cfg: float) -> Prediction:
+    """Classifier-free guidance: e_g = e_u + cfg (e_c - e_u), and the same for x0.
+
+    With a negative prompt, its prediction stands in e_u's place, as in diffusers. cfg = s + 1 where a text writes
+    e_c + s (e_c - e_u). Source: arXiv 2207.12598.
+    """
+    if cfg == 1:
+        return terms["cond"]
+    base = terms["negative"] if "negative" in terms else terms["uncond"]
+    return Prediction(*(u + cfg * (c - u) for u, c in zip(base, terms["cond"], strict=True)))
+
+
+class Prior(ABC):
+    """A diffusion model of items of shape `shape`, in the prior's own space.
+
+    name: how it was asked for. schedule: its `NoiseSchedule`. evaluations: items put through the network so far (a
+    guided prediction of one item counts two). preferred_batch: how many items a call handles well.
+    cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly.
+    """
+
+    name: str = "prior"
+    prompts: tuple[str, ...] = ()
+    cameras = None
+    views_per_item = 1
+    preferred_batch = 16
+    dtype = torch.float32
+    device = torch.device("cpu")
+
+    def __init__(self, shape: tuple[int, ...], schedule: NoiseSchedule):
+        self.shape, self.schedule, self.evaluations = tuple(shape), schedule, 0
+
+    @abstractmethod
+    def resolve(self, prompt: str) -> str:
+        """The prior's own name of a prompt. Raises ValueError with the nearest one if it has none."""
+
+    @abstractmethod
+    def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
+        """The native output for each query and term, from one call of the network. t is a (B,) tensor here."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        raise TypeError(f"{self.name} is a prior of points, not of pictures: it has no encode")
+
+    def decode(self, x: Tensor) -> Tensor:
+        raise TypeError(f"{self.name} is a prior of points, not of pictures: it has no decode")
+
+    def condition(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None) -> Condition:
+        """The condition for a prompt, or for one prompt an item. Raises ValueError for an unknown prompt."""
+        prompt = self._resolved(prompt)
+        if negative is not None:
+            negative = self._resolved(negative)
+            negative = negative * len(prompt) if len(negative) == 1 else negative
+            if len(negative) != len(prompt):
+                raise ValueError(f"{len(prompt)} prompts but {len(negative)} negatives; give one, or one an item")
+        return Condition(prompt, negative)
+
+    def _resolved(self, prompt: str | Sequence[str]) -> tuple[str, ...]:
+        return tuple(self.resolve(p) for p in ([prompt] if isinstance(prompt, str) else prompt))
+
+    def noise(self, seeds: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+        """The starting noise e* of each seed: (B, *shape)."""
+        return starting_noise(seeds, self.shape, dtype or self.dtype, self.device)
+
+    def predict_many(self, queries: Sequence[Query]) -> list[dict[str, Prediction]]:
+        """Several queries in one call of the network: for each, its terms' predictions.
+
+        Raises ValueError for a wrong shape, dtype or timestep.
+        """
+        queries = [query._replace(t=self._batched_t(query)) for query in queries]
+        self.evaluations += sum(len(query.x) * len(query.terms) for query in queries)
+        return [
+            {term: Prediction(*self.schedule.to_eps_x0(output, query.x, query.t)) for term, output in outputs.items()}
+            for query, outputs in zip(queries, self._outputs(queries), strict=True)
+        ]
+
+    def predict(self, x: Tensor, t: int | Tensor, cond: Condition, terms: tuple[str, ...] = ("uncond", "cond")):
+        """The predictions of some terms at (x, t): dict of `Prediction`s."""
+        return self.predict_many([Query(x, t, cond, terms)])[0]
+
+    def predict_guided(self, x: Tensor, t: int | Tensor, cond: Condition, cfg: float = 1.0) -> Prediction:
+        """The guided prediction at (x, t): eps and x0, each (B, *shape)."""
+        return guide(self.predict(x, t, cond, guidance_terms(cfg, cond)), cfg)
+
+    def predict_noise(self, x: Tensor, t: int | Tensor, cond: Condition, cfg: float = 1.0) -> Tensor:
+        """The guided noise prediction e_g(x, t): (B, *shape)."""
+        return self.predict_guided(x, t, cond, cfg).eps
+
+    def _batched_t(self, query: Query) -> Tensor:
+        x, batch = query.x, len(query.x)
+        if tuple(x.shape[1:]) != self.shape or batch == 0:
+            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        if not x.dtype.is_floating_point:
+            raise ValueError(f"x must be a floating-point tensor, got {x.dtype}")
+        if len(query.cond) not in (1, batch):
+            raise ValueError(f"the condition has {len(query.cond)} prompts for a batch of {batch}; give 1 or {batch}")
+        t = self.schedule.check(query.t)
+        if t.ndim and len(t) not in (1, batch):
+            raise ValueError(f"t has {len(t)} entries for a batch of {batch}; give an int or {batch} of them")
+        return t.expand(batch)

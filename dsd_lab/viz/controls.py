@@ -1,0 +1,87 @@
+"""Controls that recompute: seed, t, CFG and method, over a pure function that draws a figure and states a fact.
+
+No Output widget and no display updates: a control's change writes a picture and a line of text, in a browser and under
+a test alike. The same settings are drawn once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from html import escape
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+
+from .pictures import png
+
+WIDE = {"layout": widgets.Layout(width="420px"), "style": {"description_width": "90px"}}
+
+
+def seed_control(value: int = 0, last: int = 31) -> widgets.IntSlider:
+    """A slider over seeds 0..last."""
+    return widgets.IntSlider(value, 0, last, description="seed", continuous_update=False, **WIDE)
+
+
+def t_control(levels: Sequence[int], value: int | None = None) -> widgets.SelectionSlider:
+    """A slider over the timesteps of a path, noisiest on the left."""
+    levels = [int(t) for t in levels]
+    value = levels[len(levels) // 2] if value is None else min(levels, key=lambda t: abs(t - value))
+    return widgets.SelectionSlider(options=levels, value=value, description="t", continuous_update=False, **WIDE)
+
+
+def cfg_control(value: float = 7.5, largest: float = 30.0) -> widgets.FloatSlider:
+    """A slider over guidance, from 1 (none) up."""
+    return widgets.FloatSlider(value, min=1.0, max=largest, step=0.5, description="CFG", continuous_update=False,
+                               readout_format=".1f", **WIDE)
+
+
+def choice_control(name: str, options: Sequence[str], value: str | None = None) -> widgets.Dropdown:
+    """A menu, of methods or prompts."""
+    return widgets.Dropdown(options=list(options), value=value or options[0], description=name, **WIDE)
+
+
+class Explorer(widgets.VBox):
+    """Controls above a picture and a fact, all drawn by one function; see `explore`."""
+
+    def __init__(self, draw: Callable[..., tuple[Figure, str]], controls: dict[str, widgets.Widget], cache: int):
+        self.controls = controls
+        self._draw = lru_cache(maxsize=cache)(lambda *values: self._drawn(draw, values))
+        self.picture, self._line = widgets.Image(format="png", layout=widgets.Layout(width="max-content")), widgets.HTML()
+        self.fact = ""
+        super().__init__([*controls.values(), self._line, self.picture])
+        for control in controls.values():
+            control.observe(lambda change: self.refresh(), names="value")
+        self.refresh()
+
+    def _drawn(self, draw, values) -> tuple[bytes, str]:
+        figure, fact = draw(**dict(zip(self.controls, values, strict=True)))
+        return png(figure), fact
+
+    def refresh(self) -> None:
+        """Draw for the controls' values, and show an error in the fact's place, since a callback has no other."""
+        try:
+            self.picture.value, self.fact = self._draw(*(control.value for control in self.controls.values()))
+            self._line.value = escape(self.fact)
+        except Exception as error:
+            self.fact = f"{type(error).__name__}: {error}"
+            self._line.value = f'<span style="color:#b00">{escape(self.fact)}</span>'
+
+    def set(self, **values) -> str:
+        """Move controls as a hand would, and return the fact that then stands below them."""
+        for name, value in values.items():
+            if name not in self.controls:
+                raise ValueError(f'no control "{name}"; there are: {", ".join(self.controls)}')
+            self.controls[name].value = value
+        return self.fact
+
+    def __repr__(self) -> str:  # constant, so that a notebook's stored output stays the same
+        return f"Explorer({', '.join(self.controls)})"
+
+
+def explore(draw: Callable[..., tuple[Figure, str]], cache: int = 64, **controls: widgets.Widget) -> Explorer:
+    """A live figure: `draw(**values)` returns a figure and a fact, and is called with the controls' values.
+
+    draw: pure, since its results are kept (`cache` of them). controls: by the names of draw's arguments.
+    """
+    return Explorer(draw, controls, cache)

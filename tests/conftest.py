@@ -1,0 +1,45 @@
+"""What every test and every notebook under test runs with: two threads, no network, no font-cache noise."""
+
+import os
+
+os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2",
+                   "MPLBACKEND": "agg"})
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def small_world():
+    """20 pictures of 8x8 with two labels: 12 warm and 8 cold, all distinct."""
+    from dsd_lab.worlds.pictures import PictureWorld, Source
+
+    g = torch.Generator().manual_seed(7)
+    pixels = torch.randint(0, 256, (20, 3, 8, 8), generator=g, dtype=torch.uint8)
+    label = torch.tensor([0] * 12 + [1] * 8)
+    return PictureWorld(name="small", prompts=("warm", "cold"), pixels=pixels, label=label,
+                        sources=(Source("made here", "noise", "Apache-2.0"),) * 20, aliases={}, credit="")
+
+
+class FixedDraws:
+    """Draws that are given: uniform numbers (B,), normal noise, timesteps."""
+
+    def __init__(self, uniform=None, normal=None, t=None):
+        self._uniform, self._normal, self._t = uniform, normal, t
+
+    def uniform(self):
+        return self._uniform
+
+    def normal(self):
+        return self._normal
+
+    def timesteps(self, low, high):
+        assert bool(((self._t >= low) & (self._t <= high)).all())
+        return self._t
+
+
+@pytest.fixture
+def fixed_draws():
+    return FixedDraws
