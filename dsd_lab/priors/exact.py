@@ -97,8 +97,10 @@ class ExactPrior(Prior):
         if not bool(mask.all()):
             logits = logits.masked_fill(~mask, -torch.inf)
         p = logits.softmax(1)
-        if not bool(width.any()):
-            return p @ means
+        if not width.any():
+            # at low noise few pictures weigh more than rounding: the others need not be multiplied
+            weighty = (p > 1e-3 * torch.finfo(p.dtype).eps).any(0).nonzero()[:, 0]
+            return p[:, weighty] @ means[weighty] if 2 * len(weighty) < len(means) else p @ means
         a, s = self.schedule.at("alpha", t, x), self.schedule.at("sigma", t, x)
         v = s**2 + (a * width) ** 2
         return (p * s**2 / v) @ means + (p * a * width**2 / v).sum(1, keepdim=True) * x
@@ -166,13 +168,13 @@ class GaussianMixture(ExactPrior):
 
 
 def picture_scale(size: int) -> float:
-    """The factor between pixels in [-1, 1] and an exact picture prior's space: 0.25 at 64 px.
+    """The factor between pixels in [-1, 1] and an exact picture prior's space: 0.15 at 64 px.
 
     Distances between pictures grow with their side, the schedule's noise does not: raw 64-px pictures stand so far
     apart that the path has chosen between them before it begins to see them, and DDIM samples them unevenly. This is
     the counterpart of Stable Diffusion's 0.18215; a chi-square test of evenness fixes it.
     """
-    return 16 / size
+    return 9.6 / size
 
 
 class ImageSet(ExactPrior):
@@ -188,7 +190,7 @@ class ImageSet(ExactPrior):
         self.world, self.name = world, world.name
         self.scale = float(picture_scale(pixels.shape[-1]) if scale is None else scale)
         if not self.scale > 0:
-            raise ValueError(f"scale must be positive (0.25 is the default at 64 px), got {scale}")
+            raise ValueError(f"scale must be positive (0.15 is the default at 64 px), got {scale}")
         self.mean_picture = pixels.mean(0)
         means = self.scale * (pixels - self.mean_picture).flatten(1)
         super().__init__(means, torch.tensor(0.0), torch.full((len(means),), -torch.log(torch.tensor(len(means))).item()),

@@ -71,7 +71,9 @@ def strips(path: Trajectory, item: int = 0, count: int = 9, title: str = "", cre
 
     x_t is shown with its contrast divided by its own spread, since pure noise has no picture scale of its own.
     """
-    index = torch.linspace(0, len(path.t) - 1, min(count, len(path.t))).round().long()
+    # closer together towards t = 0, where the picture comes out of the noise
+    wanted = path.t[0] * torch.linspace(1, 0, count) ** 1.7
+    index = (path.t[:, None] - wanted).abs().argmin(0).unique()
     decode = path.prior.decode
     rows = {"$x_t$": [x_t_picture(path, k, item) for k in index], r"$\hat x_0(x_t, t)$": list(decode(path.x0[index, item]))}
     return sheet(rows, [f"t = {path.t[k]}" for k in index], title, credit)
