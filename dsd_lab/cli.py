@@ -60,7 +60,8 @@ def notebooks_folder() -> Path:
 @app.command()
 def run(
     prompt: Annotated[list[str], typer.Option(help="A prompt; repeat for several.")] = ["a hamburger", "a dragon", "an apple"],  # noqa: B006
-    method: Annotated[list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")] = ["sds", "dsd", "dsd-reference", "dsd-star"],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")] = [  # noqa: B006
+        "sds", "dsd", "dsd-reference", "dsd-star"],
     seeds: Annotated[str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")] = "16",
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 300,
     cfg: Annotated[float, typer.Option(help="Guidance: e_u + cfg (e_c - e_u); 1 is none.")] = 7.5,
@@ -80,9 +81,9 @@ def run(
 
     numbers = parse_seeds(seeds)
     methods = dict(make_method(name, cfg) for name in method)
-    folder = prepare_folder(out)
     model = load_prior(prior, size=size)
     prompts = list(dict.fromkeys(model.resolve(p) for p in prompt))
+    folder = prepare_folder(out)
     comparisons = {}
     for wanted in prompts:
         with tqdm(total=1, desc=wanted, leave=False) as bar:
@@ -90,11 +91,16 @@ def run(
                 bar.total, bar.n = running.steps, running.index
                 bar.set_description(f"{wanted}, {name}", refresh=False)
                 bar.update(0)
-            comparisons[wanted] = compare(model, wanted, methods, numbers, steps, cfg=cfg, start=start, lr=lr,
-                                          refresh=refresh, progress=show)
-        typer.echo(f"\n{wanted}\n{table_text(comparisons[wanted])}")
-        if not all(result.finished for result in comparisons[wanted].values()):
-            typer.echo("stopped early: what there is follows")
+            try:
+                comparisons[wanted] = compare(model, wanted, methods, numbers, steps, cfg=cfg, start=start, lr=lr,
+                                              refresh=refresh, progress=show)
+            except KeyboardInterrupt:  # outside a run's steps, or a second time: the prompts before this one are kept
+                if not comparisons:
+                    raise
+        if wanted in comparisons:
+            typer.echo(f"\n{wanted}\n{table_text(comparisons[wanted])}")
+        if wanted not in comparisons or not all(result.finished for result in comparisons[wanted].values()):
+            typer.echo(f"\nstopped early, in {wanted}: the report holds what there is")
             break
     typer.echo(f"\nSettings\n{deviations(next(iter(comparisons.values())))}")
     page = write_report(folder, comparisons, numbers, {"prior": prior, "size": size, "steps": steps, "cfg": cfg},
@@ -109,8 +115,12 @@ def lab() -> None:
 
 
 @app.command()
-def notebooks(names: Annotated[list[str] | None, typer.Argument(help="File names, such as 01_ddim_trajectories.ipynb; all if none.")] = None) -> None:
+def notebooks(
+    names: Annotated[list[str] | None, typer.Argument(help="File names such as 01_ddim_trajectories.ipynb; all if none.")] = None,
+) -> None:
     """Re-execute notebooks from top to bottom and save them; one that fails is left as it was."""
+    from nbclient.exceptions import CellExecutionError
+
     from .course.execute import execute
 
     folder = notebooks_folder()
@@ -119,7 +129,11 @@ def notebooks(names: Annotated[list[str] | None, typer.Argument(help="File names
         if not path.is_file():
             raise ValueError(f"no notebook {path.name}; there are: {', '.join(p.name for p in sorted(folder.glob('*.ipynb')))}")
     for path in paths:
-        typer.echo(f"{path.name}: {execute(path):.0f} s")
+        try:
+            typer.echo(f"{path.name}: {execute(path):.0f} s")
+        except CellExecutionError as error:
+            typer.echo(f"{error}\n{path.name} failed and is left as it was", err=True)
+            raise typer.Exit(1) from None
 
 
 def main() -> None:

@@ -109,8 +109,8 @@ def evaluate(images: Tensor, prior: Prior, prompt: str, reference: Tensor | None
         raise TypeError(f"evaluate needs a prior whose pictures are known (an ImageSet), got {prior.name}")
     pictures = prior.world.images(prompt)
     for name, batch in (("images", images), ("reference", reference)):
-        if batch is not None and (batch.ndim != 4 or tuple(batch.shape[1:]) != prior.shape):
-            raise ValueError(f"{name} must be (B, {', '.join(map(str, prior.shape))}) in [0, 1], got {tuple(batch.shape)}")
+        if batch is not None and (batch.ndim != 4 or tuple(batch.shape[1:]) != prior.shape or not len(batch)):
+            raise ValueError(f"{name} must be (B, {', '.join(map(str, prior.shape))}) with B >= 1, got {tuple(batch.shape)}")
         if batch is not None and not bool(((batch >= 0) & (batch <= 1)).all()):
             raise ValueError(f"{name} must lie in [0, 1], got {batch.min():.3f} to {batch.max():.3f}; decode them first")
     if reference is not None and len(reference) != len(images):
@@ -133,13 +133,13 @@ def evaluate(images: Tensor, prior: Prior, prompt: str, reference: Tensor | None
 
 
 def table(reports: Mapping[str, Report]) -> str:
-    """The reports as lines of text, one a method, with their intervals."""
-    head = (f"{'':<16}{'modes':>6} {'even':>5} {'effective':>20} {'distance':>22} {'outside':>8} {'pairwise':>22} "
-            f"{'agreement with DDIM':>22} {'same mode':>10}")
-    rows = [head]
+    """The reports as aligned lines of text, a heading and one a method, with their intervals."""
+    def effective(e):
+        return f"{e.value:.1f} [{e.low:.1f}, {e.high:.1f}]" if e else "-"
+    rows = [("", "modes", "even", "effective", "distance", "outside", "pairwise", "agreement", "same mode")]
     for name, r in reports.items():
-        effective = f"{r.effective_modes.value:.1f} [{r.effective_modes.low:.1f}, {r.effective_modes.high:.1f}]" if r.effective_modes else "-"
-        same = "-" if r.same_mode is None else f"{r.same_mode:.0%}"
-        rows.append(f"{name:<16}{r.modes:>3}/{r.pictures:<2} {r.modes_even:>5.1f} {effective:>20} {r.distance!s:>22} "
-                    f"{r.outside:>8.0%} {r.pairwise or '-'!s:>22} {r.agreement or '-'!s:>22} {same:>10}")
-    return "\n".join(rows)
+        rows.append((name, f"{r.modes}/{r.pictures}", f"{r.modes_even:.1f}", effective(r.effective_modes), str(r.distance),
+                     f"{r.outside:.0%}", str(r.pairwise or "-"), str(r.agreement or "-"),
+                     "-" if r.same_mode is None else f"{r.same_mode:.0%}"))
+    width = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join([row[0].ljust(width[0]), *map(str.rjust, row[1:], width[1:])]) for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import platform
@@ -12,32 +13,52 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from .metrics import table
+import torch
+
+from . import __version__
+from .metrics import RADIUS, table
 from .tasks import Result
 from .viz.pictures import grid, png
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.6rem}h2{margin-top:2.4rem;font-size:1.25rem}img{max-width:100%;height:auto}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13.5px}th,td{padding:.28rem .7rem;text-align:right}
-th{border-bottom:1.5px solid #444}td{border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}
-.note{color:#666;font-size:13px}"""
+STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:74rem;margin:2.5rem auto;padding:0 1.5rem;color:#1d2129}
+h1{font-size:1.9rem;line-height:1.2;margin:0 0 .4rem}h2{font-size:1.35rem}
+h2{margin:3rem 0 .8rem;padding-top:1rem;border-top:1px solid #d5d9e0}
+.wide{overflow-x:auto}img{display:block;max-width:100%;height:auto;margin:0 auto 1.2rem}
+table{border-collapse:collapse;width:100%;font-size:15px;font-variant-numeric:tabular-nums}
+th,td{padding:.4rem .6rem;text-align:right;vertical-align:top;white-space:nowrap}
+th{font-weight:600;border-bottom:2px solid #1d2129}
+td{border-bottom:1px solid #e3e6eb}td:first-child,th:first-child{text-align:left;font-weight:600}
+tr:first-child+tr td{background:#f4f6f9}td span{display:block;font-size:12.5px;font-weight:400;color:#5b6472}
+dl{display:grid;grid-template-columns:7rem 1fr;gap:.2rem 1.2rem}dt{font-weight:600}dd{margin:0}
+.note,dl{font-size:14px;color:#444b57}footer{margin-top:3rem;font-size:13px;color:#5b6472}"""
 
 COLUMNS = {
-    "modes": "distinct pictures of the prompt reached, within 0.1 RMSE",
-    "even": "the count that as many even draws would reach on average",
+    "modes": f"distinct pictures of the prompt reached, each within {RADIUS} RMSE",
+    "even": "how many distinct pictures as many even draws would reach on average",
     "effective": "effective number of modes, exp(entropy), with its jackknife interval",
     "distance": "RMSE to the nearest picture of the prompt, with its bootstrap interval over seeds",
-    "outside": "share of samples farther than 0.1 from every picture of the prompt",
+    "outside": f"share of samples farther than {RADIUS} from every picture of the prompt",
     "pairwise": "RMSE between samples, with its jackknife interval",
     "agreement": "RMSE to DDIM's result from the same seed, with its bootstrap interval over seeds",
     "same mode": "share of seeds whose nearest picture is that of DDIM",
     "evaluations": "predictions by the prior, a seed",
+    "seconds": "time for all seeds together",
 }
 
 
 def slug(prompt: str) -> str:
     """A file name for a prompt: "a hot dog" -> "a-hot-dog"."""
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-") or "prompt"
+    return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-") or "prompt"
+
+
+def file_names(prompts: Sequence[str]) -> dict[str, str]:
+    """A PNG's name for each prompt; prompts of one slug are told apart by a number."""
+    names = {}
+    for prompt in prompts:
+        taken = set(names.values())
+        tries = itertools.chain([slug(prompt)], (f"{slug(prompt)}-{k}" for k in itertools.count(2)))
+        names[prompt] = next(f"{name}.png" for name in tries if f"{name}.png" not in taken)
+    return names
 
 
 def deviations(results: Mapping[str, Result]) -> str:
@@ -48,8 +69,8 @@ def deviations(results: Mapping[str, Result]) -> str:
 def table_text(results: Mapping[str, Result]) -> str:
     """The table with what each method took."""
     lines = table({name: result.report for name, result in results.items()}).split("\n")
-    extra = [f"{'evaluations':>12} {'seconds':>8}", *(f"{r.evaluations:>12.0f} {r.seconds:>8.1f}" for r in results.values())]
-    return "\n".join(f"{line} {end}" for line, end in zip(lines, extra, strict=True))
+    extra = [f"{'evaluations':>11}  seconds", *(f"{r.evaluations:>11.0f}  {r.seconds:>7.1f}" for r in results.values())]
+    return "\n".join(f"{line}  {end}" for line, end in zip(lines, extra, strict=True))
 
 
 def prepare_folder(folder: str | Path) -> Path:
@@ -60,7 +81,8 @@ def prepare_folder(folder: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f'cannot write to the folder "{folder}": {error.strerror or error}; choose another with --out') from error
+        why = error.strerror or error
+        raise ValueError(f'cannot write to the folder "{folder}": {why}; choose another with --out') from error
     return folder
 
 
@@ -77,29 +99,28 @@ def write_file(path: Path, content: bytes | str) -> None:
 def write_report(folder: Path, comparisons: Mapping[str, Mapping[str, Result]], seeds: Sequence[int], settings: dict,
                  credit: str = "") -> Path:
     """Write PNG grids, results.json and report.html for comparisons {prompt: {method: result}}; returns the page."""
-    sections = []
-    for prompt, results in comparisons.items():
-        picture = png(grid({name: r.images for name, r in results.items()}, seeds, prompt, credit))
-        write_file(folder / f"{slug(prompt)}.png", picture)
-        sections.append(_section(prompt, results, picture))
-    about = {"python": platform.python_version(), **_versions(), **settings, "seeds": list(seeds)}
+    plain = [text.replace("$", r"\$") for text in (*comparisons, credit)]  # no mathematics in a prompt or a credit
+    grids = {prompt: png(grid({name: r.images for name, r in results.items()}, seeds, title, plain[-1]))
+             for (prompt, results), title in zip(comparisons.items(), plain, strict=False)}
+    about = {"python": platform.python_version(), "dsd_lab": __version__, "torch": torch.__version__, **settings,
+             "seeds": list(seeds)}
     numbers = {"about": about, "results": {prompt: {name: _numbers(r) for name, r in results.items()}
                                            for prompt, results in comparisons.items()}}
-    write_file(folder / "results.json", json.dumps(numbers, indent=1) + "\n")
-    legend = "".join(f"<dt><b>{escape(k)}</b></dt><dd>{escape(v)}</dd>" for k, v in COLUMNS.items())
-    page = (f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    legend = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in COLUMNS.items())
+    made = "".join(f"<dt>{escape(k)}</dt><dd>{escape(', '.join(map(str, v)) if isinstance(v, list) else str(v))}</dd>"
+                   for k, v in about.items())
+    sections = "".join(_section(prompt, results, grids[prompt]) for prompt, results in comparisons.items())
+    page = (f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
             f"<title>dsd_lab: a comparison</title><style>{STYLE}</style><h1>Score distillation, seed by seed</h1>"
-            f"<p>Each column is a seed; all methods start from its noise. Intervals are 95 %.</p>{''.join(sections)}"
-            f"<h2>What the columns say</h2><dl class=note>{legend}</dl><h2>How it was made</h2>"
-            f"<p class=note>{escape(', '.join(f'{k} {v}' for k, v in about.items()))}</p><p class=note>{escape(credit)}</p></html>")
+            f"<p>Each column of a grid is a seed, and all methods start from its noise. "
+            f"Below a value stands its 95 % interval.</p>"
+            f"{sections}<h2>What the columns say</h2><dl>{legend}</dl><h2>How it was made</h2><dl>{made}</dl>"
+            f"<footer>{escape(credit)}</footer></html>\n")
+    for prompt, name in file_names(list(comparisons)).items():
+        write_file(folder / name, grids[prompt])
+    write_file(folder / "results.json", json.dumps(numbers, indent=1) + "\n")
     write_file(folder / "report.html", page)
     return folder / "report.html"
-
-
-def _versions() -> dict:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("dsd_lab", "torch")}
 
 
 def _numbers(result: Result) -> dict:
@@ -110,16 +131,19 @@ def _numbers(result: Result) -> dict:
 
 def _section(prompt: str, results: Mapping[str, Result], picture: bytes) -> str:
     def interval(estimate, digits):
-        return "-" if estimate is None else f"{estimate.value:.{digits}f} <span class=note>[{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]</span>"
+        if estimate is None:
+            return "-"
+        return f"{estimate.value:.{digits}f}<span>{estimate.low:.{digits}f} to {estimate.high:.{digits}f}</span>"
     rows = []
     for name, result in results.items():
         r = result.report
-        same = "-" if r.same_mode is None else f"{r.same_mode:.0%}"
-        cells = [escape(name) + ("" if result.finished else " (stopped early)"), f"{r.modes} of {r.pictures}", f"{r.modes_even:.1f}",
-                 interval(r.effective_modes, 1), interval(r.distance, 3), f"{r.outside:.0%}", interval(r.pairwise, 3),
-                 interval(r.agreement, 3), same, f"{result.evaluations:.0f}", f"{result.seconds:.1f}"]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = "".join(f"<th>{name}</th>" for name in ("", *COLUMNS, "seconds"))
+        cells = [escape(name) + ("" if result.finished else "<span>stopped early</span>"), f"{r.modes} of {r.pictures}",
+                 f"{r.modes_even:.1f}", interval(r.effective_modes, 1), interval(r.distance, 3), f"{r.outside:.0%}",
+                 interval(r.pairwise, 3), interval(r.agreement, 3), "-" if r.same_mode is None else f"{r.same_mode:.0%}",
+                 f"{result.evaluations:.0f}", f"{result.seconds:.1f}"]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells))
+    head = "".join(f"<th>{name}</th>" for name in ("method", *COLUMNS))
     image = base64.b64encode(picture).decode()
     return (f"<h2>{escape(prompt)}</h2><img alt='{escape(prompt)}: methods by seeds' src='data:image/png;base64,{image}'>"
-            f"<table><tr>{head}</tr>{''.join(rows)}</table><p class=note>{escape(deviations(results)).replace(chr(10), '<br>')}</p>")
+            f"<div class=wide><table><tr>{head}{''.join(rows)}</table></div>"
+            f"<p class=note><b>Settings</b><br>{escape(deviations(results)).replace(chr(10), '<br>')}</p>")

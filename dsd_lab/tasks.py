@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from .distill import Run, distill
+from .draws import check_seeds
 from .methods import DSDStar, Method
 from .metrics import Report, evaluate
 from .priors import Prior
@@ -45,12 +46,12 @@ class Result:
 
 
 def compare(prior: Prior, prompt: str, methods: Mapping[str, Method], seeds: Sequence[int], steps: int = 300, *,
-            cfg: float = 7.5, ddim_steps: int = 50, progress: Callable[[str, Run | None], None] | None = None,
+            cfg: float = 7.5, ddim_steps: int = 50, progress: Callable[[str, Run], None] | None = None,
             **settings) -> dict[str, Result]:
     """DDIM and each method from the same seeds, measured alike: results by name, "DDIM" first.
 
     methods: by the name to show; their own cfg counts. steps: of every method but DSD*, which takes DDIM's.
-    settings: as in `distill`, for all. progress: called with the name and the run (None for DDIM) after each step.
+    settings: as in `distill`, for all. progress: called with the name and the run after each step.
     Ctrl-C ends the comparison after the step under way: what it returns then has a result with finished=False.
     """
     def measured(work):
@@ -58,7 +59,9 @@ def compare(prior: Prior, prompt: str, methods: Mapping[str, Method], seeds: Seq
         done = work()
         return done, (prior.evaluations - before) / len(seeds), time.perf_counter() - began
 
-    cond = prior.condition(prompt)
+    if "DDIM" in methods:
+        raise ValueError('"DDIM" names the reference; give the method another name')
+    seeds, cond = check_seeds(seeds), prior.condition(prompt)
     path, evaluations, seconds = measured(lambda: ddim(prior, prior.noise(seeds), cond, ddim_steps, cfg))
     reference = path.images
     results = {"DDIM": Result(reference, evaluate(reference, prior, prompt), evaluations, seconds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..draws import Draws
-from ..priors import Condition, Prior, check_cfg
+from ..priors import Condition, Prediction, Prior, check_cfg
 from ..schedule import NoiseSchedule
 
 
@@ -24,7 +25,10 @@ class Defaults(NamedTuple):
 
 
 class Evaluations(NamedTuple):
-    """Predictions an item through the network: once at the start, and at each step."""
+    """Predictions an item through the network: once at the start, and at each step.
+
+    Where the number follows t, `step` is the first and dearest step's; `Method.total_evaluations` is exact there too.
+    """
 
     begin: int
     step: int
@@ -81,9 +85,78 @@ class Method(ABC):
     def evaluations(self, prior: Prior) -> Evaluations:
         """The exact number of predictions an item that a run makes."""
 
+    def total_evaluations(self, prior: Prior, steps: int) -> int:
+        """The exact number of predictions an item in a run of `steps` gradients."""
+        each = self.evaluations(prior)
+        return each.begin + steps * each.step
+
     def start(self, state: State) -> Tensor:
         """x0hat(e*, T - 1): the guided one-step prediction that the ODE starts with, (B, *shape)."""
         return state.prior.predict_guided(state.e_star, len(state.schedule) - 1, state.cond, self.cfg).x0
+
+
+@dataclass(frozen=True)
+class UniformMethod(Method):
+    """A method that draws t ~ U{t_min..t_max} for each seed; t_min, t_max: fractions of the schedule."""
+
+    t_min: float = 0.02
+    t_max: float = 0.98
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_range(self.t_min, self.t_max)
+
+    def draw_t(self, schedule: NoiseSchedule, draws: Draws) -> Tensor:
+        return draws.timesteps(level(self.t_min, schedule), level(self.t_max, schedule))
+
+
+@dataclass(frozen=True)
+class AnnealedMethod(Method):
+    """A method that draws t from a range whose ends move linearly over the run.
+
+    t_min, t_max: (at the beginning, at the end), fractions of the schedule.
+    """
+
+    t_min: tuple[float, float] = (0.02, 0.02)
+    t_max: tuple[float, float] = (0.98, 0.5)
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, pair in (("t_min", self.t_min), ("t_max", self.t_max)):
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise TypeError(f"{name} is a pair of fractions (at the beginning, at the end) such as (0.98, 0.5), got {pair!r}")
+        for ends in zip(self.t_min, self.t_max, strict=True):
+            check_range(*ends)
+
+    def range_at(self, step: int, steps: int, schedule: NoiseSchedule) -> tuple[int, int]:
+        """The lowest and the highest t of a step."""
+        return annealed(self.t_min, step, steps, schedule), annealed(self.t_max, step, steps, schedule)
+
+
+def level(fraction: float, schedule: NoiseSchedule) -> int:
+    """The timestep at a fraction of the schedule, T - 1 at the most."""
+    return min(math.floor(len(schedule) * fraction + 1e-9), len(schedule) - 1)  # 0.29 of 1000 is 290 in floats too
+
+
+def annealed(ends: tuple[float, float], step: int, steps: int, schedule: NoiseSchedule) -> int:
+    """The timestep at a fraction that moves linearly from ends[0] to ends[1] over the run."""
+    return level(ends[0] + (ends[1] - ends[0]) * step / steps, schedule)
+
+
+def invert(x: Tensor, levels: Tensor, schedule: NoiseSchedule, predict: Callable[[Tensor, Tensor], Prediction]) -> Tensor:
+    """DDIM upwards, each item on its own levels (K, B): from x, taken as the point at levels[0], to the point at levels[-1].
+
+    predict: (x_t, t) -> the prediction to go by. A level that repeats moves nothing.
+    """
+    for low, high in zip(levels, levels[1:], strict=False):
+        at_low = predict(x, low)
+        x = schedule.add_noise(at_low.x0, high, at_low.eps)
+    return x
+
+
+def base_term(cond: Condition) -> str:
+    """The term in e_u's place: the negative prompt's if the condition has one."""
+    return "negative" if cond.negative else "uncond"
 
 
 def check_range(t_min: float, t_max: float) -> None:
@@ -101,3 +174,15 @@ def cost(cfg: float) -> int:
 def same_t(t: int, like: Tensor) -> Tensor:
     """One timestep for every item of a batch: int64 (B,)."""
     return torch.full((len(like),), t, dtype=torch.int64)
+
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f'unknown {name} "{value}"; allowed: {", ".join(allowed)}')
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Raises ValueError unless 0 <= value <= 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is a fraction in 0..1, got {value!r}")

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from copy import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -28,6 +30,7 @@ class ExactPrior(Prior):
 
     means (N, D) float64; width () or (N,): the components' standard deviations, 0 for points; log_weight (N,);
     label (N,) int64: which of `prompts` a component belongs to. The unconditional distribution is all of them.
+    Its term "degraded" stands for what a text prior is told to avoid ("blurry, low quality"): all of `degraded`.
     """
 
     def __init__(self, means: Tensor, width: Tensor, log_weight: Tensor, label: Tensor, prompts: tuple[str, ...],
@@ -38,6 +41,17 @@ class ExactPrior(Prior):
         self.means, self.width, self.log_weight = means.double(), width.double(), log_weight.double()
         self.label, self.prompts = label, tuple(prompts)
         self._cast: dict[torch.dtype, tuple[Tensor, ...]] = {}
+
+    @cached_property
+    def degraded(self) -> ExactPrior:
+        """The prior of everything made worse: here each component twice as wide."""
+        return self._with(self.means, 2 * self.width)
+
+    def _with(self, means: Tensor, width: Tensor) -> ExactPrior:
+        """A copy with other means and widths."""
+        other = copy(self)
+        other.means, other.width, other._cast = means, width, {}
+        return other
 
     def members(self, prompt: str) -> Tensor:
         """Which components a prompt's distribution holds: int64 positions (n,)."""
@@ -79,7 +93,7 @@ class ExactPrior(Prior):
             return torch.arange(len(self.label)), torch.ones(1, len(self.label), dtype=torch.bool)
         prompts = {"cond": cond.prompt, "negative": cond.negative}.get(term)
         if prompts is None:
-            raise ValueError(f'no term "{term}" here; allowed: uncond, cond, and negative if the condition has one')
+            raise ValueError(f'no term "{term}" here; allowed: uncond, cond, degraded, and negative if the condition has one')
         if len(set(prompts)) == 1:
             prompts = prompts[:1]
         wanted = torch.tensor([self.prompts.index(prompt) for prompt in prompts])
@@ -117,6 +131,11 @@ class ExactPrior(Prior):
         outputs: list[dict[str, Tensor]] = [{} for _ in queries]
         for term in dict.fromkeys(term for query in queries for term in query.terms):
             asked = [k for k, query in enumerate(queries) if term in query.terms]
+            if term == "degraded":
+                worse = self.degraded._outputs([queries[k]._replace(terms=("uncond",)) for k in asked])
+                for k, output in zip(asked, worse, strict=True):
+                    outputs[k][term] = output["uncond"]
+                continue
             columns, mask = self._shared_columns([queries[k] for k in asked], term)
             here = slice(None) if len(asked) == len(queries) else torch.cat([rows[k] for k in asked])
             mean = self._posterior_mean(x[here], t[here], logits[here], columns, mask)
@@ -198,6 +217,15 @@ class ImageSet(ExactPrior):
 
     def resolve(self, prompt: str) -> str:
         return self.world.resolve(prompt)
+
+    @cached_property
+    def degraded(self) -> ExactPrior:
+        """The prior of all pictures blurred by a Gaussian of 3 pixels, whose weights at the borders add up to 1 too."""
+        far = [torch.arange(side)[:, None] - torch.arange(side) for side in self.shape[1:]]
+        down, across = (torch.softmax(-(d.double() ** 2) / (2 * 3**2), dim=1) for d in far)
+        offset = self.scale * self.mean_picture
+        pictures = self.means.reshape(-1, *self.shape) + offset
+        return self._with((down @ pictures @ across.T - offset).flatten(1), self.width)
 
     def encode(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] to the prior's space, differentiably. Raises ValueError for another shape."""

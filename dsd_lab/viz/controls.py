@@ -36,6 +36,12 @@ def cfg_control(value: float = 7.5, largest: float = 30.0) -> widgets.FloatSlide
                                readout_format=".1f", **WIDE)
 
 
+def fraction_control(name: str, value: float) -> widgets.FloatSlider:
+    """A slider over fractions of the schedule."""
+    return widgets.FloatSlider(value, min=0.04, max=1.0, step=0.02, description=name, continuous_update=False,
+                               readout_format=".2f", **WIDE)
+
+
 def choice_control(name: str, options: Sequence[str], value: str | None = None) -> widgets.Dropdown:
     """A menu, of methods or prompts."""
     return widgets.Dropdown(options=list(options), value=value or options[0], description=name, **WIDE)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from torch import Tensor
 
 from ..sampling import Trajectory
 
 TILE = 0.8  # inches a picture
 GAP = 0.06  # between pictures, as a fraction of their side
+MARGIN = 0.1  # inches around a figure's contents
+NARROWEST = 2.6  # inches, for a figure with a line of text across it
 
 
 def montage(rows: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -23,7 +28,8 @@ def montage(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     sheet = torch.ones(3, len(rows) * (height + gap) - gap, columns * (width + gap) - gap)
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
-            sheet[:, i * (height + gap):i * (height + gap) + height, j * (width + gap):j * (width + gap) + width] = picture.detach().cpu()
+            top, left = i * (height + gap), j * (width + gap)
+            sheet[:, top:top + height, left:left + width] = picture.detach().cpu()
     return sheet.permute(1, 2, 0)
 
 
@@ -31,34 +37,57 @@ def sheet(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = (), tit
           tile: float = TILE) -> Figure:
     """Labelled rows of pictures: rows {label: pictures (3, H, W)}, a heading for each column, a line of credit below.
 
-    Raises ValueError if there is nothing to show.
+    Texts too long for their place go on over several lines. Raises ValueError if there is nothing to show.
     """
     if not rows or not all(len(row) for row in rows.values()):
         raise ValueError("nothing to show: give at least one row with at least one picture")
     picture = montage(list(rows.values())).numpy()
     side = next(iter(rows.values()))[0].shape[-1]
+    inch = tile / side  # of one pixel
     pitch = side + max(1, round(GAP * side))
-    count = max(len(row) for row in rows.values())
-    left = 0.1 + 0.085 * max(max(len(line) for line in label.split("\n")) for label in rows)
-    top = (0.28 if columns else 0.05) + (0.32 if title else 0)
-    bottom = 0.26 if credit else 0.05
-    width, height = left + tile * count * 1.06, top + bottom + tile * len(rows) * 1.06
-    if credit:  # the credit is one line, and it must not be cut
-        width = max(width, 0.052 * len(credit) + 0.2)
+    left = MARGIN + 0.08 + max(text_width(line, 10) for label in rows for line in label.split("\n"))
+    width = left + picture.shape[1] * inch + MARGIN
+    if title or credit:
+        width = max(width, NARROWEST)
+    heads = ["\n".join(wrap(str(head), 8.5, tile)) for head in columns]
+    head_size = 8.5 * tile / max([tile, *(text_width(line, 8.5) for head in heads for line in head.split("\n"))])
+    beside = text_width(title, 11, "bold") <= width - left - MARGIN  # the title stands above the pictures if it fits there
+    titles = wrap(title, 11, width - 2 * MARGIN, "bold") if title else []
+    credits = wrap(credit, 6.5, width - 2 * MARGIN) if credit else []
+    top = MARGIN + 0.19 * len(titles) + 0.145 * max((head.count("\n") + 1 for head in heads), default=0) + (0.08 if heads else 0)
+    bottom = MARGIN + (0.06 + 0.115 * len(credits) if credits else 0)
+    height = top + picture.shape[0] * inch + bottom
     figure = Figure(figsize=(width, height), dpi=110)
-    axes = figure.add_axes((left / width, bottom / height, tile * count * 1.06 / width, 1 - (top + bottom) / height))
-    axes.imshow(picture, interpolation="antialiased", aspect="equal")
-    axes.set_anchor("NW")
-    axes.set_yticks([side / 2 + pitch * i for i in range(len(rows))], list(rows), fontsize=10)
-    axes.set_xticks([side / 2 + pitch * j for j in range(len(columns))], list(columns), fontsize=8.5)
+    axes = figure.add_axes((left / width, bottom / height, picture.shape[1] * inch / width, picture.shape[0] * inch / height))
+    axes.imshow(picture, interpolation="antialiased", aspect="auto")
+    axes.set_yticks([side / 2 - 0.5 + pitch * i for i in range(len(rows))], list(rows), fontsize=10)
+    axes.set_xticks([side / 2 - 0.5 + pitch * j for j in range(len(heads))], heads, fontsize=head_size)
     axes.tick_params(length=0, labelbottom=False, labeltop=True, pad=4)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    if title:
-        figure.text(left / width, 1 - 0.08 / height, title, fontsize=11, va="top", weight="bold")
-    if credit:
-        figure.text(0.1 / width, 0.07 / height, credit, fontsize=6.5, color="0.4")
+    figure.text((left if beside else MARGIN) / width, 1 - 0.07 / height, "\n".join(titles), fontsize=11, va="top", weight="bold")
+    figure.text(MARGIN / width, MARGIN * 0.8 / height, "\n".join(credits), fontsize=6.5, va="bottom", color="0.4")
     return figure
+
+
+@lru_cache(maxsize=1024)
+def text_width(text: str, points: float, weight: str = "normal") -> float:
+    """The width in inches of one line of text, mathematics included."""
+    return TextPath((0, 0), text, points, prop=FontProperties(weight=weight)).get_extents().width / 72 if text.strip() else 0.0
+
+
+def wrap(text: str, points: float, width: float, weight: str = "normal") -> list[str]:
+    """Text in lines of at most `width` inches, broken at spaces; a single longer word stays whole."""
+    lines = []
+    for part in text.split("\n"):
+        lines.append("")
+        for word in [part] if text_width(part, points, weight) <= width else part.split():
+            longer = f"{lines[-1]} {word}".strip()
+            if lines[-1] and text_width(longer, points, weight) > width:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+    return lines
 
 
 def grid(rows: Mapping[str, Tensor], seeds: Sequence[int], title: str = "", credit: str = "", tile: float = TILE) -> Figure:
@@ -90,3 +119,10 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def show(figure: Figure):
+    """A figure as a notebook cell's picture: PNG, with nothing in its text that changes from run to run."""
+    from IPython.display import Image
+
+    return Image(png(figure))

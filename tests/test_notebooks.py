@@ -1,0 +1,76 @@
+"""Guards on the committed notebooks: what nbval would pass over in silence."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+# absolute paths of a machine: POSIX homes and temporary folders, Windows drives
+MACHINE_PATH = re.compile(r"(/home/|/Users/|/root/|/tmp/|/work/|/var/folders/|[A-Z]:\\\\)\w")
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def code_cells(path):
+    return [cell for cell in read(path)["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+
+
+def test_there_are_notebooks():
+    assert len(NOTEBOOKS) >= 4
+    assert NOTEBOOKS[0].name == "00_start_here.ipynb"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+class TestNotebook:
+    def test_is_executed_in_order(self, path):
+        cells = code_cells(path)
+        assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+
+    def test_holds_no_error_and_no_stderr(self, path):
+        for cell in code_cells(path):
+            for output in cell["outputs"]:
+                assert output["output_type"] != "error"
+                assert output.get("name") != "stderr"
+
+    def test_is_small(self, path):
+        assert path.stat().st_size < 2_000_000
+
+    def test_compares_its_output(self, path):
+        cells = code_cells(path)
+        marks = [" ".join(cell["metadata"].get("tags", [])).lower() + "".join(cell["source"]).lower() for cell in cells]
+        assert not any("nbval-skip" in mark or "nbval_skip" in mark for mark in marks)
+        assert sum("nbval-ignore" in mark or "nbval_ignore" in mark for mark in marks) <= len(cells) / 10
+        assert sum(bool(cell["outputs"]) for cell in cells) >= len(cells) / 2
+
+    def test_holds_no_path_of_the_machine_that_ran_it(self, path):
+        found = MACHINE_PATH.search(json.dumps([cell.get("outputs") for cell in code_cells(path)]))
+        assert not found, found
+
+    def test_credits_the_drawings(self, path):
+        text = path.read_text(encoding="utf-8")
+        if 'load_prior(\\"icons' in text:
+            assert "world.credit" in text
+
+    def test_has_live_controls_and_a_still_picture_under_each(self, path):
+        """GitHub and print show no widgets: the cell after one shows a picture."""
+        cells = code_cells(path)
+        live = [i for i, cell in enumerate(cells)
+                if any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in cell["outputs"])]
+        assert live
+        for i in live:
+            assert any("image/png" in output.get("data", {}) for output in cells[i + 1]["outputs"])
+
+    def test_links_lead_somewhere(self, path):
+        text = "\n".join("".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
+        for target in re.findall(r"\]\(([^)#]+\.ipynb)", text):
+            assert (FOLDER / target).is_file(), target
+
+    def test_solutions_are_collapsed(self, path):
+        solutions = [cell for cell in code_cells(path) if "solution" in cell["metadata"].get("tags", [])]
+        assert solutions
+        assert all(cell["metadata"]["jupyter"]["source_hidden"] for cell in solutions)

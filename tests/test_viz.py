@@ -1,0 +1,301 @@
+import io
+import struct
+
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dsd_lab import GaussianMixture, ImageSet, Trajectory, ddim
+from dsd_lab.viz.controls import cfg_control, choice_control, explore, seed_control, t_control
+from dsd_lab.viz.pictures import MARGIN, grid, montage, png, sheet, strips, text_width, wrap, x_t_picture
+from dsd_lab.viz.points import COLOURS, density, trajectories
+
+CREDIT = ("Icons: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter, CC BY 4.0), Fluent Emoji (Microsoft, MIT), "
+          "EmojiOne (CC BY 4.0), FxEmojis (Mozilla, CC BY 4.0); rasterised at 64x64 on white.")
+
+
+def texts(figure):
+    """Every text of a figure with the box it is drawn in, in pixels."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    axes = figure.axes[0]
+    labels = [*axes.get_xticklabels(), *axes.get_yticklabels(), *figure.texts]
+    return [(text.get_text(), text.get_window_extent(renderer)) for text in labels if text.get_text()]
+
+
+def size(data):
+    return struct.unpack(">II", data[16:24])
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+def test_montage_is_exact_to_the_pixel():
+    g = torch.Generator().manual_seed(0)
+    a, b, c = torch.rand(3, 3, 8, 8, generator=g)
+    picture = montage([[a, b], [c]])
+    assert picture.shape == (17, 17, 3)  # a gap of one pixel
+    want = torch.ones(3, 17, 17)
+    want[:, :8, :8], want[:, :8, 9:], want[:, 9:, :8] = a, b, c
+    assert torch.equal(picture, want.permute(1, 2, 0))
+
+
+def test_montage_gap_is_six_percent():
+    assert montage([[torch.zeros(3, 64, 64)] * 3]).shape == (64, 3 * 64 + 2 * 4, 3)
+    assert montage([[torch.zeros(3, 32, 32)], [torch.zeros(3, 32, 32)]]).shape == (2 * 32 + 2, 32, 3)
+
+
+def test_a_grid_has_the_labels_and_the_size_of_its_contents():
+    figure = grid({"DDIM": torch.rand(3, 3, 8, 8), "SDS": torch.rand(3, 3, 8, 8)}, [4, 5, 9], "a tree", tile=0.8)
+    axes = figure.axes[0]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["seed 4", "seed 5", "seed 9"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["DDIM", "SDS"]
+    assert axes.get_xticks().tolist() == [3.5, 12.5, 21.5]  # the middle of pictures of 8 pixels, 9 apart
+    assert axes.get_yticks().tolist() == [3.5, 12.5]
+    assert "a tree" in [t.get_text() for t in figure.texts]
+    box = axes.get_position().bounds * torch.tensor([*figure.get_size_inches()] * 2).numpy()
+    assert box[2:] == pytest.approx([26 / 8 * 0.8, 17 / 8 * 0.8])  # 0.8 inches a picture, undistorted
+    width, height = size(png(figure))
+    assert (width, height) == pytest.approx([110 * inch for inch in figure.get_size_inches()], abs=1)
+
+
+def test_a_grid_shows_its_pictures():
+    red, blue = torch.zeros(2, 3, 8, 8)
+    red[0] = blue[2] = 1
+    figure = grid({"a": torch.stack([red, blue])}, [0, 1])
+    picture = Image.open(io.BytesIO(png(figure))).convert("RGB")
+    box = figure.axes[0].get_window_extent()
+    middle = picture.height - (box.y0 + box.y1) / 2
+    assert picture.getpixel((round(box.x0 + 0.25 * box.width), round(middle))) == (255, 0, 0)
+    assert picture.getpixel((round(box.x0 + 0.75 * box.width), round(middle))) == (0, 0, 255)
+    assert picture.getpixel((2, 2)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("columns", "label", "title", "heading"), [
+    (1, "DDIM", "a tree", "seed 0"), (1, "DSD", "a very long prompt indeed, which goes on for long", "seed 123456789"),
+    (4, "DSD (cfg=30.0,\nform='reference')", "a tree", "seed 123456789"), (16, "a", "a tree", "the x0-prediction at t = 999"),
+    (3, r"$\hat x_0(x_t, t)$", "", "averyveryverylongword"), (2, "x", "two\nlines", ""),
+])
+def test_no_text_is_cut_and_none_collides(columns, label, title, heading):
+    figure = sheet({label: torch.rand(columns, 3, 8, 8), "SDS": torch.rand(columns, 3, 8, 8)}, [heading] * columns, title, CREDIT)
+    width, height = figure.get_size_inches() * figure.dpi
+    boxes = texts(figure)
+    assert " ".join(boxes[-1][0].split()) == CREDIT
+    assert width <= 110 * (columns * 0.85 + 0.1 + max(2.5, text_width(label.split("\n")[-1], 10) + 0.5))
+    for name, box in boxes:
+        assert box.x0 >= 0, name
+        assert box.x1 <= width, name
+        assert box.y0 >= 0, name
+        assert box.y1 <= height, name
+    for i, (name, box) in enumerate(boxes):
+        for other, there in boxes[i + 1:]:
+            apart = min(box.x1, there.x1) <= max(box.x0, there.x0) or min(box.y1, there.y1) <= max(box.y0, there.y0)
+            assert apart, (name, other)
+    pictures = figure.axes[0].get_window_extent()
+    for name, box in boxes:
+        assert not (box.x1 > pictures.x0 and box.x0 < pictures.x1 and box.y1 > pictures.y0 and box.y0 < pictures.y1), name
+
+
+def test_the_credit_takes_as_many_lines_as_the_figure_is_narrow():
+    def lines(columns):
+        return sheet({"a": torch.rand(columns, 3, 8, 8)}, credit=CREDIT).texts[-1].get_text().count("\n") + 1
+    assert lines(12) == 1
+    assert lines(6) == 2
+    assert lines(1) > 2
+
+
+def test_wrap_breaks_at_spaces_and_nowhere_else():
+    assert wrap("one two  three", 10, 99) == ["one two  three"]
+    assert wrap("one two three", 10, text_width("one two", 10) + 0.001) == ["one two", "three"]
+    assert wrap("one two three", 10, 0.01) == ["one", "two", "three"]
+    assert wrap("one\ntwo", 10, 99) == ["one", "two"]
+
+
+def test_text_width_is_that_of_the_drawn_text():
+    figure = Figure(dpi=400)
+    text = figure.text(0.1, 0.5, "DSD reference, cfg=7.5", fontsize=10)
+    drawn = text.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width / 400
+    assert text_width("DSD reference, cfg=7.5", 10) == pytest.approx(drawn, rel=0.03)
+    assert text_width(" ", 10) == 0
+
+
+@pytest.mark.parametrize("rows", [{}, {"a": []}, {"a": torch.zeros(2, 3, 8, 8), "b": torch.zeros(0, 3, 8, 8)}])
+def test_nothing_to_show_is_an_error(rows):
+    with pytest.raises(ValueError, match="nothing to show: give at least one row"):
+        sheet(rows)
+
+
+def test_png_is_the_same_twice_and_holds_no_date():
+    pictures = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    figure = grid({"a": pictures}, [0, 1], "t", CREDIT)
+    first = png(figure)
+    assert png(figure) == first
+    assert png(grid({"a": pictures}, [0, 1], "t", CREDIT)) == first
+    assert first.startswith(b"\x89PNG")
+    assert Image.open(io.BytesIO(first)).info.keys() <= {"dpi"}
+
+
+@pytest.fixture
+def path(small_world):
+    prior = ImageSet(small_world)
+    return ddim(prior, prior.noise([3, 4]), prior.condition("warm"), 50)
+
+
+def test_x_t_is_shown_with_the_spread_of_the_clean_result(path):
+    x, final = path.x_t[0, 1], path.final[1]
+    factor = final.std() / x.std()
+    assert factor < 1
+    torch.testing.assert_close(x_t_picture(path, 0, 1), path.prior.decode(x[None] * factor)[0])
+
+
+def test_x_t_is_never_stretched(path):
+    faint = Trajectory(path.t, path.x_t * 1e-3, path.eps, path.x0, path.prior)
+    assert torch.equal(x_t_picture(faint, 0, 0), path.prior.decode(faint.x_t[0, :1])[0])
+
+
+def test_strips_go_from_noise_to_picture(path):
+    figure = strips(path, 1, count=5, title="a path")
+    shown = figure.axes[0].images[0].get_array()
+    heads = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    # 999 (1, 3/4, 1/2, 1/4, 0)^1.7 = 999, 612.6, 307.5, 94.6, 0, and the kept levels are int(999 - 19.98 k)
+    assert heads == ["t = 999", "t = 619", "t = 299", "t = 99", "t = 0"]
+    index = [path.t.tolist().index(int(head[4:])) for head in heads]
+    want = montage([[x_t_picture(path, k, 1) for k in index], [path.prior.decode(path.x0[k, 1:])[0] for k in index]])
+    torch.testing.assert_close(torch.as_tensor(shown.data), want)
+
+
+def test_a_narrow_figure_keeps_its_margins():
+    figure = sheet({"a": torch.zeros(1, 3, 8, 8)}, ["t"])
+    box = figure.axes[0].get_position()
+    assert (1 - box.x1) * figure.get_size_inches()[0] == pytest.approx(MARGIN)
+
+
+# ---- points ---------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def mixture():
+    return GaussianMixture({"left": [[-1.0, 0.0]], "right": [[1.0, 0.5]]}, width=0.2)
+
+
+def test_density_is_that_of_the_mixture(mixture):
+    axis, p = density(mixture, 0, count=81)
+    v = 0.04 * mixture.schedule.alphas_cumprod[0] + 1 - mixture.schedule.alphas_cumprod[0]
+    a = mixture.schedule.alphas_cumprod[0].sqrt()
+    x, y = float(axis[50]), float(axis[44])
+    both = [torch.exp(-((x - a * cx) ** 2 + (y - a * cy) ** 2) / (2 * v)) / (2 * torch.pi * v) for cx, cy in ((-1, 0), (1, 0.5))]
+    assert float(p[44, 50]) == pytest.approx(float(sum(both) / 2), rel=1e-6)
+    assert float(p.sum() * (axis[1] - axis[0]) ** 2) == pytest.approx(1, abs=1e-3)
+    assert float(density(mixture, 0, mixture.condition("right"), count=81)[1][44, 50]) == pytest.approx(float(both[1]), rel=1e-6)
+
+
+def test_trajectories_draw_each_path_and_its_end(mixture):
+    g = torch.Generator().manual_seed(0)
+    paths = {name: torch.randn(4, 3, 2, generator=g) for name in ("DDIM", "DSD")}
+    figure = trajectories(mixture, paths, title="paths")
+    assert len(figure.data) == 1 + 2 * 3 * 2
+    assert figure.data[0].type == "contour"
+    for k, (name, path) in enumerate(paths.items()):
+        for b in range(3):
+            line, end = figure.data[1 + 6 * k + 2 * b:3 + 6 * k + 2 * b]
+            assert (line.name, line.mode, end.mode) == (name, "lines", "markers")
+            assert list(line.x) == path[:, b, 0].tolist()
+            assert list(line.y) == path[:, b, 1].tolist()
+            assert ([*end.x], [*end.y]) == ([path[-1, b, 0].item()], [path[-1, b, 1].item()])
+            assert line.line.color == end.marker.color == COLOURS[b]
+            assert line.line.dash == ("solid", "dot")[k]
+            assert line.showlegend == (b == 0)
+    assert figure.layout.title.text == "paths"
+
+
+def test_trajectories_draw_any_number_of_names(mixture):
+    figure = trajectories(mixture, {str(k): torch.zeros(2, 1, 2) for k in range(6)})
+    assert [line.name for line in figure.data[1::2]] == list("012345")
+
+
+def test_trajectories_refuse_what_is_not_in_the_plane(small_world):
+    with pytest.raises(ValueError, match=r"2-D points; small has items of shape \(3, 8, 8\)"):
+        trajectories(ImageSet(small_world), {"a": torch.zeros(2, 1, 2)})
+    with pytest.raises(ValueError, match=r"gaussian-mixture has items of shape \(3,\)"):
+        trajectories(GaussianMixture({"a": [[0.0, 0.0, 0.0]]}), {"a": torch.zeros(2, 1, 3)})
+
+
+# ---- controls -------------------------------------------------------------------------------------------------------
+
+class Draw:
+    """A figure whose grey is the seed's, which counts its calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, seed, cfg):
+        self.calls.append((seed, cfg))
+        if seed == 13:
+            raise ValueError("no <13> here")
+        return sheet({"a": [torch.full((3, 8, 8), seed / 31)]}), f"seed {seed} & CFG {cfg}"
+
+
+@pytest.fixture
+def live():
+    draw = Draw()
+    return explore(draw, seed=seed_control(2), cfg=cfg_control()), draw
+
+
+def test_an_explorer_draws_at_once(live):
+    explorer, draw = live
+    assert draw.calls == [(2, 7.5)]
+    assert explorer.fact == "seed 2 & CFG 7.5"
+    assert explorer.picture.value == png(sheet({"a": [torch.full((3, 8, 8), 2 / 31)]}))
+    assert explorer.children[:2] == tuple(explorer.controls.values())
+    assert explorer.children[2].value == "seed 2 &amp; CFG 7.5"
+
+
+def test_moving_a_control_draws_for_its_new_value(live):
+    explorer, draw = live
+    before = explorer.picture.value
+    explorer.controls["seed"].value = 30
+    assert draw.calls == [(2, 7.5), (30, 7.5)]
+    assert explorer.picture.value == png(sheet({"a": [torch.full((3, 8, 8), 30 / 31)]})) != before
+    assert explorer.fact == "seed 30 & CFG 7.5"
+    assert explorer.set(seed=1, cfg=3.0) == "seed 1 & CFG 3.0"
+
+
+def test_the_same_settings_are_drawn_once(live):
+    explorer, draw = live
+    first = explorer.picture.value
+    explorer.set(seed=3)
+    assert explorer.set(seed=2) == "seed 2 & CFG 7.5"
+    assert explorer.picture.value == first
+    assert draw.calls == [(2, 7.5), (3, 7.5)]
+
+
+def test_an_error_stands_in_the_facts_place_and_goes_away(live):
+    explorer, _ = live
+    assert explorer.set(seed=13) == "ValueError: no <13> here"
+    assert "no &lt;13&gt; here" in explorer.children[2].value
+    assert "color" in explorer.children[2].value
+    assert explorer.set(seed=2) == "seed 2 & CFG 7.5"
+    assert "color" not in explorer.children[2].value
+
+
+def test_an_explorer_knows_its_controls(live):
+    explorer, draw = live
+    with pytest.raises(ValueError, match='no control "sed"; there are: seed, cfg'):
+        explorer.set(sed=1)
+    assert repr(explorer) == "Explorer(seed, cfg)"
+    explorer.set(seed=5)
+    assert repr(explorer) == "Explorer(seed, cfg)"
+    assert len(draw.calls) == 2
+
+
+def test_the_controls_have_their_ranges():
+    seed, cfg = seed_control(4, 20), cfg_control(3.0, 15.0)
+    assert (seed.value, seed.min, seed.max, seed.step) == (4, 0, 20, 1)
+    assert (cfg.value, cfg.min, cfg.max, cfg.step) == (3.0, 1.0, 15.0, 0.5)
+    assert (cfg_control().value, seed_control().max) == (7.5, 31)
+    t = t_control(torch.tensor([999, 500, 20, 0]))
+    assert t.options == (999, 500, 20, 0)
+    assert t.value == 20  # the middle one
+    assert t_control([999, 500, 20, 0], 600).value == 500  # the nearest
+    choice = choice_control("method", ["SDS", "DSD"])
+    assert (choice.options, choice.value, choice.description) == (("SDS", "DSD"), "SDS", "method")
+    assert choice_control("method", ["SDS", "DSD"], "DSD").value == "DSD"
