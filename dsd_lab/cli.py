@@ -84,28 +84,32 @@ def run(
     model = load_prior(prior, size=size)
     prompts = list(dict.fromkeys(model.resolve(p) for p in prompt))
     folder = prepare_folder(out)
-    comparisons = {}
-    for wanted in prompts:
-        with tqdm(total=1, desc=wanted, leave=False) as bar:
-            def show(name, running, bar=bar, wanted=wanted):
-                bar.total, bar.n = running.steps, running.index
-                bar.set_description(f"{wanted}, {name}", refresh=False)
-                bar.update(0)
-            try:
-                comparisons[wanted] = compare(model, wanted, methods, numbers, steps, cfg=cfg, start=start, lr=lr,
-                                              refresh=refresh, progress=show)
-            except KeyboardInterrupt:  # outside a run's steps, or a second time: the prompts before this one are kept
-                if not comparisons:
-                    raise
-        if wanted in comparisons:
-            typer.echo(f"\n{wanted}\n{table_text(comparisons[wanted])}")
-        if wanted not in comparisons or not all(result.finished for result in comparisons[wanted].values()):
-            typer.echo(f"\nstopped early, in {wanted}: the report holds what there is")
-            break
+    with tqdm(total=1, leave=False) as bar:
+        def show(name, running):
+            bar.total, bar.n = running.steps, running.index
+            bar.set_description(name, refresh=False)
+            bar.update(0)
+        comparisons = compare(model, prompts, methods, numbers, steps, cfg=cfg, start=start, lr=lr, refresh=refresh,
+                              progress=show)
+    for wanted, results in comparisons.items():
+        typer.echo(f"\n{wanted}\n{table_text(results)}")
+    last = list(next(iter(comparisons.values())).items())[-1]
+    if not last[1].finished:
+        typer.echo(f"\nstopped early, in {last[0]}: the report holds what there is")
     typer.echo(f"\nSettings\n{deviations(next(iter(comparisons.values())))}")
     page = write_report(folder, comparisons, numbers, {"prior": prior, "size": size, "steps": steps, "cfg": cfg},
                         model.world.credit)
     typer.echo(f"\n{page}")
+
+
+@app.command()
+def prompts(prior: Annotated[str, typer.Option(help='"icons", or a folder of pictures.')] = "icons") -> None:
+    """List a prior's prompts and how many pictures each has."""
+    from .priors import load_prior
+
+    model = load_prior(prior)
+    for name in model.prompts:
+        typer.echo(f"{len(model.members(name)):>4}  {name}")
 
 
 @app.command()
@@ -140,7 +144,7 @@ def main() -> None:
     """The command's entry: bad input is one line on stderr and exit status 2."""
     try:
         app()
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         typer.echo(f"dsd-lab: {error}", err=True)
         raise SystemExit(2) from None
 

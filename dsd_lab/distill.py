@@ -144,9 +144,19 @@ def distill(prior: Prior, cond: Condition | str, method: Method, seeds: Sequence
     refresh: hold each target x - g for so many optimiser steps before asking the method again.
     Raises TypeError or ValueError for settings that cannot be.
     """
+    start, optimizer, lr = check_settings(method, steps, start, optimizer, lr, refresh)
+    cond = prior.condition(cond) if isinstance(cond, str) else cond
+    return Run(prior, cond, method, seeds, steps, start, optimizer, lr, refresh, dtype)
+
+
+def check_settings(method: Method, steps: int, start: str | Tensor | None = None, optimizer: str | None = None,
+                   lr: float | None = None, refresh: int = 1, dtype: torch.dtype | None = None) -> tuple[str | Tensor, str, float]:
+    """The start, optimiser and rate that `distill` uses for these arguments, with the method's defaults filled in.
+
+    Raises TypeError or ValueError for settings that cannot be.
+    """
     if not isinstance(method, Method):
         raise TypeError(f"method must be a method object such as dsd_lab.DSD(), got {method!r}")
-    cond = prior.condition(cond) if isinstance(cond, str) else cond
     for name, value in (("steps", steps), ("refresh", refresh)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
@@ -161,7 +171,7 @@ def distill(prior: Prior, cond: Condition | str, method: Method, seeds: Sequence
         lr = own.lr if own.lr is not None and optimizer == own.optimizer else (1.0 if optimizer == "plain" else LEARNING_RATE)
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr must be positive and finite, got {lr}")
-    return Run(prior, cond, method, seeds, steps, start, optimizer, float(lr), refresh, dtype)
+    return start, optimizer, float(lr)
 
 
 @contextmanager

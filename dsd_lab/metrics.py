@@ -125,7 +125,7 @@ def evaluate(images: Tensor, prior: Prior, prompt: str, reference: Tensor | None
         same = float((mode == distances(reference, pictures).argmin(1)).double().mean())
     return Report(
         samples=n, pictures=len(pictures), modes=len(reached.unique()), modes_even=modes_even(n, len(pictures)),
-        effective_modes=jackknife(lambda i: effective_modes(reached[i]), len(reached), floor=1.0) if len(reached) > 1 else None,
+        effective_modes=jackknife(lambda i: effective_modes(reached[i]), len(reached), floor=1.0) if len(reached) > 2 else None,
         distance=bootstrap(distance), outside=float((distance > radius).double().mean()),
         pairwise=jackknife(lambda i: mean_pairwise(between[i][:, i]), n) if n > 2 else None,
         agreement=agreement, same_mode=same,

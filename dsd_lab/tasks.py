@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .distill import Run, distill
+from .distill import Run, check_settings, distill
 from .draws import check_seeds
 from .methods import DSDStar, Method
 from .metrics import Report, evaluate
@@ -34,7 +34,7 @@ def distill_images(prior: Prior, prompt: str | Sequence[str], method: Method, se
 class Result:
     """One method on one prompt: images (B, 3, H, W), its report, and what it took.
 
-    evaluations: predictions an item, in all. settings: start, optimiser, rate, ... as they were used.
+    evaluations: predictions an item, in all. seconds: its share of the batch's. settings: start, optimiser, rate, ... as they were used.
     """
 
     images: Tensor
@@ -45,34 +45,46 @@ class Result:
     finished: bool = True
 
 
-def compare(prior: Prior, prompt: str, methods: Mapping[str, Method], seeds: Sequence[int], steps: int = 300, *,
+def compare(prior: Prior, prompts: Sequence[str], methods: Mapping[str, Method], seeds: Sequence[int], steps: int = 300, *,
             cfg: float = 7.5, ddim_steps: int = 50, progress: Callable[[str, Run], None] | None = None,
-            **settings) -> dict[str, Result]:
-    """DDIM and each method from the same seeds, measured alike: results by name, "DDIM" first.
+            **settings) -> dict[str, dict[str, Result]]:
+    """DDIM and each method from the same seeds, measured alike: {prompt: {name: result}}, "DDIM" first.
 
-    methods: by the name to show; their own cfg counts. steps: of every method but DSD*, which takes DDIM's.
-    settings: as in `distill`, for all. progress: called with the name and the run after each step.
-    Ctrl-C ends the comparison after the step under way: what it returns then has a result with finished=False.
+    prompts: all of them run in one batch, each with all seeds. methods: by the name to show; their own cfg counts.
+    steps: of every method but DSD*, which takes DDIM's. settings: as in `distill`, for all. progress: called with the
+    name and the run after each step.
+    Ctrl-C ends the comparison after the step under way: what it returns then has results with finished=False.
     """
-    def measured(work):
-        before, began = prior.evaluations, time.perf_counter()
-        done = work()
-        return done, (prior.evaluations - before) / len(seeds), time.perf_counter() - began
-
+    if isinstance(prompts, str):
+        raise TypeError(f'prompts must be a sequence of prompts, got one; give ["{prompts}"]')
     if "DDIM" in methods:
         raise ValueError('"DDIM" names the reference; give the method another name')
-    seeds, cond = check_seeds(seeds), prior.condition(prompt)
-    path, evaluations, seconds = measured(lambda: ddim(prior, prior.noise(seeds), cond, ddim_steps, cfg))
-    reference = path.images
-    results = {"DDIM": Result(reference, evaluate(reference, prior, prompt), evaluations, seconds,
-                              {"steps": ddim_steps, "cfg": cfg})}
+    seeds, steps_of = check_seeds(seeds), {name: ddim_steps if isinstance(m, DSDStar) else steps for name, m in methods.items()}
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"the seeds repeat: {seeds}; a seed counts once in a comparison")
     for name, method in methods.items():
-        count = ddim_steps if isinstance(method, DSDStar) else steps
-        watch = (lambda run, name=name: progress(name, run)) if progress else None
-        run, evaluations, seconds = measured(
-            lambda: distill_images(prior, prompt, method, seeds, count, progress=watch, **settings))  # noqa: B023
-        report = evaluate(run.images, prior, prompt, reference)
-        results[name] = Result(run.images, report, evaluations, seconds, run.settings, run.finished)
+        check_settings(method, steps_of[name], **settings)  # before any work is done
+    prompts = list(dict.fromkeys(prior.resolve(p) for p in prompts))
+    cond = prior.condition([p for p in prompts for _ in seeds])
+    every_seed = seeds * len(prompts)
+    results: dict[str, dict[str, Result]] = {p: {} for p in prompts}
+
+    def add(name, images, began, before, used, finished=True):
+        evaluations = (prior.evaluations - before) / len(every_seed)
+        seconds = (time.perf_counter() - began) / len(prompts)
+        for prompt, own in zip(prompts, images.split(len(seeds)), strict=True):
+            reference = results[prompt]["DDIM"].images if results[prompt] else None
+            report = evaluate(own, prior, prompt, reference)
+            results[prompt][name] = Result(own, report, evaluations, seconds, used, finished)
+
+    began, before = time.perf_counter(), prior.evaluations
+    path = ddim(prior, prior.noise(every_seed), cond, ddim_steps, cfg)
+    add("DDIM", path.images, began, before, {"steps": ddim_steps, "cfg": cfg})
+    for name, method in methods.items():
+        began, before = time.perf_counter(), prior.evaluations
+        run = distill(prior, cond, method, every_seed, steps_of[name], **settings)
+        run.finish((lambda run, name=name: progress(name, run)) if progress else None)
+        add(name, run.images, began, before, run.settings, run.finished)
         if not run.finished:
             break
     return results

@@ -57,8 +57,8 @@ def test_run_writes_the_numbers_of_compare(run, pictures, tmp_path):
     done = run("--cfg", "3")
     assert done.exit_code == 0, done.output
     got = json.loads((tmp_path / "out" / "results.json").read_text())
-    want = compare(load_prior(pictures, 8), "wet", {"SDS": SDS(cfg=3.0), "DSD": DSD(cfg=3.0), "DSD*": DSDStar(cfg=3.0)},
-                   range(3), 12, cfg=3.0)
+    want = compare(load_prior(pictures, 8), ["wet"], {"SDS": SDS(cfg=3.0), "DSD": DSD(cfg=3.0), "DSD*": DSDStar(cfg=3.0)},
+                   range(3), 12, cfg=3.0)["wet"]
     assert list(got["results"]) == ["wet"]
     assert list(got["results"]["wet"]) == ["DDIM", "SDS", "DSD", "DSD*"]
     for name, result in want.items():
@@ -141,28 +141,13 @@ def test_ctrl_c_in_a_run_writes_what_there_is(run, tmp_path, monkeypatch):
     interrupt_at(monkeypatch, 5)
     done = run(prompts=("hot & cold", "wet"))
     assert done.exit_code == 0
-    assert "stopped early, in hot & cold: the report holds what there is" in done.stdout
+    assert "stopped early, in SDS: the report holds what there is" in done.stdout
     got = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
     assert {prompt: {name: r["finished"] for name, r in rows.items()} for prompt, rows in got.items()} == {
-        "hot & cold": {"DDIM": True, "SDS": False}}
+        prompt: {"DDIM": True, "SDS": False} for prompt in ("hot & cold", "wet")}
     assert got["hot & cold"]["SDS"]["evaluations"] == 6 * 2  # the step under way is finished
     assert "<td>SDS<span>stopped early</span>" in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "hot-cold.png").is_file()
-
-
-def test_ctrl_c_between_runs_keeps_the_prompts_before(run, tmp_path, monkeypatch):
-    calls = []
-
-    def stopped(*args):
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return ddim(*args)
-    monkeypatch.setattr("dsd_lab.tasks.ddim", stopped)
-    done = run(prompts=("hot & cold", "wet"))
-    assert done.exit_code == 0
-    assert "stopped early, in wet" in done.stdout
-    assert list(json.loads((tmp_path / "out" / "results.json").read_text())["results"]) == ["hot & cold"]
 
 
 def test_ctrl_c_before_there_is_anything_writes_nothing(run, tmp_path, monkeypatch):
@@ -244,7 +229,7 @@ def prior(small_world):
 
 def test_compare_runs_ddim_first_and_counts(prior):
     methods = {"star": DSDStar(cfg=2.0), "plain": SDS(cfg=1.0), "dsd": DSD()}
-    results = compare(prior, "warm", methods, [4, 7, 9], 10, cfg=2.0, ddim_steps=20)
+    results = compare(prior, ["warm"], methods, [4, 7, 9], 10, cfg=2.0, ddim_steps=20)["warm"]
     assert list(results) == ["DDIM", "star", "plain", "dsd"]
     assert results["DDIM"].evaluations == 21 * 2
     for name, method in methods.items():
@@ -262,21 +247,38 @@ def test_compare_runs_ddim_first_and_counts(prior):
     assert results["star"].report.same_mode == 1
 
 
+def test_compare_runs_prompts_in_one_batch_and_tells_them_apart(prior):
+    methods = {"SDS": SDS(), "DSD": DSD()}
+    both = compare(prior, ["warm", "cold"], methods, [4, 7], 10)
+    for prompt in ("warm", "cold"):
+        alone = compare(prior, [prompt], methods, [4, 7], 10)[prompt]
+        for name in ("DDIM", "SDS", "DSD"):
+            torch.testing.assert_close(both[prompt][name].images, alone[name].images, rtol=0, atol=1e-3)
+            assert both[prompt][name].evaluations == alone[name].evaluations
+            assert both[prompt][name].report.pictures == len(prior.members(prompt))
+
+
 def test_compare_shows_its_progress_and_passes_settings_on(prior):
     seen = []
-    results = compare(prior, "cold", {"SDS": SDS(), "DSD": DSD()}, [1], 3, lr=0.2, optimizer="plain",
-                      progress=lambda name, run: seen.append((name, run.index)))
+    results = compare(prior, ["cold"], {"SDS": SDS(), "DSD": DSD()}, [1], 3, lr=0.2, optimizer="plain",
+                      progress=lambda name, run: seen.append((name, run.index)))["cold"]
     assert seen == [("SDS", 1), ("SDS", 2), ("SDS", 3), ("DSD", 1), ("DSD", 2), ("DSD", 3)]
     assert {(r.settings["lr"], r.settings["optimizer"]) for r in list(results.values())[1:]} == {(0.2, "plain")}
 
 
 def test_compare_says_what_is_wrong(prior):
     with pytest.raises(ValueError, match='"DDIM" names the reference'):
-        compare(prior, "warm", {"DDIM": SDS()}, [0])
+        compare(prior, ["warm"], {"DDIM": SDS()}, [0])
     with pytest.raises(TypeError, match="seeds must be a sequence of ints"):
-        compare(prior, "warm", {}, 3)
+        compare(prior, ["warm"], {}, 3)
     with pytest.raises(ValueError, match='unknown prompt "hot"'):
-        compare(prior, "hot", {}, [0])
+        compare(prior, ["hot"], {}, [0])
+    with pytest.raises(TypeError, match="sequence of prompts"):
+        compare(prior, "warm", {}, [0])
+    with pytest.raises(ValueError, match="repeat"):
+        compare(prior, ["warm"], {}, [3, 3])
+    with pytest.raises(ValueError, match="lr"):
+        compare(prior, ["warm"], {"SDS": SDS()}, [0], lr=-1.0)
     assert prior.evaluations == 0
 
 
@@ -306,7 +308,7 @@ def test_prompts_have_files_of_their_own():
 
 
 def test_the_report_escapes_what_is_not_its_own(prior, tmp_path):
-    results = compare(prior, "warm", {"<b>$x^2$": SDS()}, [0], 2, ddim_steps=5)
+    results = compare(prior, ["warm"], {"<b>$x^2$": SDS()}, [0], 2, ddim_steps=5)["warm"]
     page = write_report(tmp_path, {"<i> $1 $2": results}, [0], {"prior": "<p>"}, "a & b").read_text()
     assert "&lt;i&gt; $1 $2" in page
     assert "&lt;b&gt;$x^2$" in page
@@ -315,7 +317,7 @@ def test_the_report_escapes_what_is_not_its_own(prior, tmp_path):
 
 
 def test_table_and_settings_have_one_line_a_method(prior):
-    results = compare(prior, "warm", {"SDS": SDS()}, [0, 1], 2, ddim_steps=5)
+    results = compare(prior, ["warm"], {"SDS": SDS()}, [0, 1], 2, ddim_steps=5)["warm"]
     lines = table_text(results).split("\n")
     assert len(lines) == 3
     assert len({len(line) for line in lines}) == 1
