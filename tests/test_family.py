@@ -130,6 +130,13 @@ def test_one_sdi_step_by_hand(line, fixed_draws):
     g, at = one_gradient(SDI(cfg=cfg), line, "a", torch.tensor([[x]], dtype=f64), draws, step=3, steps=4)
     assert at.tolist() == [400]
     assert g.item() == pytest.approx(want, rel=1e-8)
+    z = x
+    for low, high in zip([100, 179, 258, 337], [179, 258, 337, 416], strict=True):  # from t_first
+        z = hand.move(z, low, high, -7.5)
+    late = (z - hand.a(416) * x) / hand.s(416)
+    want = hand.s(400) / hand.a(400) * (hand.eps(hand.a(400) * x + hand.s(400) * late, 400, cfg) - late)
+    g = one_gradient(SDI(cfg=cfg, t_first=0.1), line, "a", torch.tensor([[x]], dtype=f64), draws, step=3, steps=4)[0]
+    assert g.item() == pytest.approx(want, rel=1e-8)
     noisy = fixed_draws(uniform=torch.tensor([0.5], dtype=f64), normal=torch.tensor([[2.0]], dtype=f64))
     k += 0.3 * 2
     want = hand.s(400) / hand.a(400) * (hand.eps(hand.a(400) * x + hand.s(400) * k, 400, cfg) - k)
@@ -383,6 +390,7 @@ def test_grad_mode_is_the_callers_own(mixture):
     (lambda: SDI(inversion_steps=0), "inversion_steps must be an int of at least 1"),
     (lambda: SDI(inversion_cfg=float("inf")), "finite"),
     (lambda: SDI(tau_max=2.0), "tau_max is a fraction"),
+    (lambda: SDI(t_first=0.3), "t_first is a fraction in 0..t_min=0.2"),
     (lambda: SDI(extra_noise=-1.0), "extra_noise"),
     (lambda: SDI(t_min=0.5, t_max=0.2), "t_min < t_max"),
     (lambda: ConsistentODE(sign="minus"), "code, abstract"),
