@@ -25,7 +25,8 @@ def main(seeds: int = 16, steps: int = 300, repeats: int = 3) -> None:
             began = time.perf_counter()
             job()
             times[name].append(time.perf_counter() - began)
-    print(f"{len(prior.world)} pictures of 64x64, {seeds} seeds, {steps} steps, {torch.get_num_threads()} threads; median of {repeats}")
+    print(f"{len(prior.world)} pictures of 64x64, {seeds} seeds, {steps} steps, {torch.get_num_threads()} threads; "
+          f"median of {repeats}")
     base = statistics.median(times["SDS"])
     for name, seconds in times.items():
         median = statistics.median(seconds)

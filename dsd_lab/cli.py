@@ -12,24 +12,29 @@ import typer
 app = typer.Typer(help="Score distillation on a laptop: DDIM, SDS and DSD from the same seeds.", no_args_is_help=True,
                   add_completion=False, pretty_exceptions_enable=False)
 
-METHOD_NAMES = ("sds", "dsd", "dsd-reference", "dsd-x0", "dsd-snap", "dsd-star")
+METHODS = {  # name: (label, class, settings that differ from the class's)
+    "sds": ("SDS", "SDS", {}), "dsd": ("DSD", "DSD", {}), "dsd-reference": ("DSD reference", "DSD", {"form": "reference"}),
+    "dsd-x0": ("DSD x0", "DSD", {"form": "x0"}), "dsd-snap": ("DSD snap", "DSD", {"snap": True}),
+    "dsd-star": ("DSD*", "DSDStar", {}), "asd": ("ASD", "ASD", {}), "sdi": ("SDI", "SDI", {}),
+    "sdi-cached": ("SDI cached", "SDI", {"inversion": "cached"}), "consistent": ("ConsistentODE", "ConsistentODE", {}),
+    "consistent-abstract": ("ConsistentODE abstract", "ConsistentODE", {"sign": "abstract"}), "fsd": ("FSD", "FSD", {}),
+    "cfd": ("CFD", "CFD", {}), "vsd": ("VSD", "VSD", {}), "vsd-network": ("VSD network", "VSD", {"particles": "network"}),
+    "csd": ("CSD", "CSD", {}), "nfsd": ("NFSD", "NFSD", {}), "ism": ("ISM", "ISM", {}), "dds": ("DDS", "DDS", {}),
+}
+METHOD_NAMES = tuple(METHODS)
 
 
 def make_method(name: str, cfg: float):
     """(label, method object) for a name on the command line. Raises ValueError with the names there are."""
-    from .methods import DSD, SDS, DSDStar
+    from . import methods
 
-    makers = {"sds": ("SDS", lambda: SDS(cfg=cfg)), "dsd": ("DSD", lambda: DSD(cfg=cfg)),
-              "dsd-reference": ("DSD reference", lambda: DSD(cfg=cfg, form="reference")),
-              "dsd-x0": ("DSD x0", lambda: DSD(cfg=cfg, form="x0")),
-              "dsd-snap": ("DSD snap", lambda: DSD(cfg=cfg, snap=True)), "dsd-star": ("DSD*", lambda: DSDStar(cfg=cfg))}
-    if name not in makers:
+    if name not in METHODS:
         from difflib import get_close_matches
 
         near = get_close_matches(name, METHOD_NAMES, 1, 0)
         raise ValueError(f'unknown method "{name}"; did you mean "{near[0]}"? (methods: {", ".join(METHOD_NAMES)})')
-    label, make = makers[name]
-    return label, make()
+    label, kind, settings = METHODS[name]
+    return label, getattr(methods, kind)(cfg=cfg, **settings)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -100,6 +105,44 @@ def run(
     page = write_report(folder, comparisons, numbers, {"prior": prior, "size": size, "steps": steps, "cfg": cfg},
                         model.world.credit)
     typer.echo(f"\n{page}")
+
+
+@app.command()
+def study(
+    prompt: Annotated[list[str], typer.Option(help="A prompt; repeat for several.")] = ["a hamburger", "a dragon", "an apple"],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")] = [  # noqa: B006
+        "sds", "asd", "dsd", "dsd-star"],
+    seeds: Annotated[str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")] = "16",
+    cfg: Annotated[list[float], typer.Option(help="Guidance; repeat for several.")] = [7.5],  # noqa: B006
+    steps: Annotated[list[int], typer.Option(help="Optimisation steps; repeat for several.")] = [300],  # noqa: B006
+    prior: Annotated[str, typer.Option(help='"icons", or a folder of pictures with one sub-folder a label.')] = "icons",
+    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
+    start: Annotated[str | None, typer.Option(help="zeros or x0hat, for all methods; each method's own if not given.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate, for all methods; each method's own if not given.")] = None,
+    refresh: Annotated[int, typer.Option(help="Optimiser steps for which a target is held.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for the table, the pictures, ranking.txt and the figures.")] = Path("study"),
+) -> None:
+    """Run methods x prompts x seeds x settings, keeping each result as it comes; the same command again goes on."""
+    from .priors import load_prior
+    from .report import write_file
+    from .study import Grid, Setting, figures, ranking, summarise
+    from .study import study as run_study
+    from .viz.pictures import png
+
+    settings = [Setting(cfg=c, steps=s, lr=lr, start=start, refresh=refresh) for c in cfg for s in steps]
+    grid = Grid(dict(make_method(name, 7.5) for name in method), prompt, parse_seeds(seeds), settings)
+    done = run_study(load_prior(prior, size=size), grid, out)
+    if not done.rows:
+        typer.echo("stopped before there was anything; the same command goes on")
+        return
+    text = ranking(summarise(out))
+    write_file(out / "ranking.txt", text + "\n")
+    for name, figure in figures(out).items():
+        write_file(out / f"{name}.png", png(figure))
+    typer.echo(f"\n{text}\n")
+    if not done.finished:
+        typer.echo("stopped early; the same command goes on")
+    typer.echo(out / "ranking.txt")
 
 
 @app.command()

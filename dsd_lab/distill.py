@@ -150,7 +150,8 @@ def distill(prior: Prior, cond: Condition | str, method: Method, seeds: Sequence
 
 
 def check_settings(method: Method, steps: int, start: str | Tensor | None = None, optimizer: str | None = None,
-                   lr: float | None = None, refresh: int = 1, dtype: torch.dtype | None = None) -> tuple[str | Tensor, str, float]:
+                   lr: float | None = None, refresh: int = 1,
+                   dtype: torch.dtype | None = None) -> tuple[str | Tensor, str, float]:
     """The start, optimiser and rate that `distill` uses for these arguments, with the method's defaults filled in.
 
     Raises TypeError or ValueError for settings that cannot be.

@@ -34,8 +34,9 @@ dl{display:grid;grid-template-columns:7rem 1fr;gap:.2rem 1.2rem}dt{font-weight:6
 
 COLUMNS = {
     "modes": f"distinct pictures of the prompt reached, each within {RADIUS} RMSE",
+    "nearest": "distinct pictures of the prompt that are some sample's nearest, at any distance",
     "even": "how many distinct pictures as many even draws would reach on average",
-    "effective": "effective number of modes, exp(entropy), with its jackknife interval",
+    "effective": "effective number of nearest pictures, exp(entropy), with its jackknife interval",
     "distance": "RMSE to the nearest picture of the prompt, with its bootstrap interval over seeds",
     "outside": f"share of samples farther than {RADIUS} from every picture of the prompt",
     "pairwise": "RMSE between samples, with its jackknife interval",
@@ -138,8 +139,8 @@ def _section(prompt: str, results: Mapping[str, Result], picture: bytes) -> str:
     for name, result in results.items():
         r = result.report
         cells = [escape(name) + ("" if result.finished else "<span>stopped early</span>"), f"{r.modes} of {r.pictures}",
-                 f"{r.modes_even:.1f}", interval(r.effective_modes, 1), interval(r.distance, 3), f"{r.outside:.0%}",
-                 interval(r.pairwise, 3), interval(r.agreement, 3), "-" if r.same_mode is None else f"{r.same_mode:.0%}",
+                 str(r.nearest), f"{r.modes_even:.1f}", interval(r.effective_modes, 1), interval(r.distance, 3),
+                 f"{r.outside:.0%}", interval(r.pairwise, 3), interval(r.agreement, 3), "-" if r.same_mode is None else f"{r.same_mode:.0%}",
                  f"{result.evaluations:.0f}", f"{result.seconds:.1f}"]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells))
     head = "".join(f"<th>{name}</th>" for name in ("method", *COLUMNS))

@@ -31,7 +31,7 @@ class NoiseSchedule:
         if self.prediction_type not in PREDICTION_TYPES:
             raise ValueError(f'unknown prediction type "{self.prediction_type}"; allowed: {", ".join(PREDICTION_TYPES)}')
         acp = self.alphas_cumprod
-        if acp.ndim != 1 or len(acp) < 2 or not bool(((acp[1:] < acp[:-1]).all() & (acp[0] < 1) & (acp[-1] >= 0))):
+        if acp.ndim != 1 or len(acp) < 2 or not bool((acp[1:] < acp[:-1]).all() & (acp[0] < 1) & (acp[-1] >= 0)):
             raise ValueError("alphas_cumprod must be a 1-D tensor that falls strictly within 1 > ... >= 0")
         object.__setattr__(self, "alphas_cumprod", acp.to(torch.float64))
 
@@ -91,7 +91,8 @@ class NoiseSchedule:
         """`t` as an int64 tensor, () or (B,). Raises TypeError or ValueError unless it holds integers in 0..T-1."""
         t = torch.as_tensor(t)
         if t.dtype.is_floating_point or t.dtype == torch.bool or t.ndim > 1:
-            raise TypeError(f"t must be an int or a 1-D tensor of ints in 0..{len(self) - 1}, got {t.dtype} of shape {tuple(t.shape)}")
+            raise TypeError(f"t must be an int or a 1-D tensor of ints in 0..{len(self) - 1}, "
+                            f"got {t.dtype} of shape {tuple(t.shape)}")
         if bool((t < 0).any() | (t >= len(self)).any()):
             raise ValueError(f"t must lie in 0..{len(self) - 1}, got {t.tolist()}")
         return t.long()

@@ -34,7 +34,8 @@ def distill_images(prior: Prior, prompt: str | Sequence[str], method: Method, se
 class Result:
     """One method on one prompt: images (B, 3, H, W), its report, and what it took.
 
-    evaluations: predictions an item, in all. seconds: its share of the batch's. settings: start, optimiser, rate, ... as they were used.
+    evaluations: predictions an item, in all. seconds: its share of the batch's. settings: start, optimiser, rate, ... as
+    they were used.
     """
 
     images: Tensor

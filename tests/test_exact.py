@@ -36,7 +36,8 @@ def check_score(prior, x, t, cond, means, widths, weights):
 def test_mixture_score_is_the_gradient_of_its_log_density(mixture, t):
     x = torch.randn(32, 2, generator=torch.Generator().manual_seed(t), dtype=f64)
     means = torch.tensor([[-1.0, 0.2], [-0.6, -0.8]], dtype=f64)
-    check_score(mixture, x, t, mixture.condition("left"), means, torch.tensor([0.1, 0.3], dtype=f64), torch.tensor([1.0, 2.0], dtype=f64))
+    widths, weights = torch.tensor([0.1, 0.3], dtype=f64), torch.tensor([1.0, 2.0], dtype=f64)
+    check_score(mixture, x, t, mixture.condition("left"), means, widths, weights)
 
 
 @pytest.mark.parametrize("t", [0, 1, 50, 320, 700, 999])
@@ -99,7 +100,8 @@ def test_predictions_agree_across_batch_sizes_and_queries(small_world):
         alone = prior.predict(x[i:i + 1], t[i].item(), prior.condition(cond.prompt[i]))
         for term in alone:
             torch.testing.assert_close(alone[term].eps[0], whole[term].eps[i], rtol=1e-5, atol=1e-5)
-    many = prior.predict_many([Query(x[:2], t[:2], prior.condition("warm"), ("cond",)), Query(x[2:], 40, prior.condition("cold"))])
+    many = prior.predict_many([Query(x[:2], t[:2], prior.condition("warm"), ("cond",)),
+                               Query(x[2:], 40, prior.condition("cold"))])
     torch.testing.assert_close(many[0]["cond"].x0, prior.predict(x[:2], t[:2], prior.condition("warm"))["cond"].x0)
     torch.testing.assert_close(many[1]["cond"].x0, prior.predict(x[2:], 40, prior.condition("cold"))["cond"].x0)
     assert set(many[0]) == {"cond"}

@@ -125,16 +125,16 @@ def test_evaluate_counts_modes_within_the_radius(report):
     assert (r.samples, r.pictures, r.modes) == (6, 12, 4)  # the sample at 0.15 reaches nothing, its neighbour at 0.09 does
     assert r.outside == pytest.approx(1 / 6)
     assert r.modes_even == pytest.approx(12 * (1 - (11 / 12) ** 6))
-    # the five inside fall 2, 1, 1, 1: H = 2/5 ln 5/2 + 3/5 ln 5
-    assert r.effective_modes.value == pytest.approx(math.exp(0.4 * math.log(2.5) + 0.6 * math.log(5)))
+    assert r.nearest == 4  # at any distance: the six fall 2, 1, 1, 2, so H = 2/3 ln 3 + 1/3 ln 6
+    assert r.effective_modes.value == pytest.approx(math.exp(2 / 3 * math.log(3) + 1 / 3 * math.log(6)))
 
 
 def test_evaluate_jackknifes_the_effective_modes(report):
     def entropy(*counts):
         return math.exp(-sum(c / sum(counts) * math.log(c / sum(counts)) for c in counts))
-    without = [entropy(1, 1, 1, 1)] * 2 + [entropy(2, 1, 1)] * 3
-    mean = sum(without) / 5
-    error = math.sqrt(4 / 5 * sum((w - mean) ** 2 for w in without))
+    without = [entropy(1, 1, 1, 2)] * 4 + [entropy(2, 1, 2)] * 2
+    mean = sum(without) / 6
+    error = math.sqrt(5 / 6 * sum((w - mean) ** 2 for w in without))
     e = report[0].effective_modes
     assert e.high - e.value == pytest.approx(1.96 * error)
     assert e.low == pytest.approx(max(1.0, e.value - 1.96 * error))
@@ -184,15 +184,15 @@ def test_what_cannot_be_told_is_none(prior):
     assert three.pairwise is not None
     assert three.agreement is three.same_mode is None
     nobody = evaluate(torch.stack([shifted(p[0], 0.3)] * 4), prior, "warm")
-    assert (nobody.modes, nobody.outside, nobody.effective_modes) == (0, 1.0, None)
+    assert (nobody.modes, nobody.nearest, nobody.outside, nobody.effective_modes.value) == (0, 1, 1.0, 1.0)
 
 
 def test_a_report_as_a_dict(report):
     d = report[0].as_dict()
     assert d["modes"] == 4
     assert d["distance"] == report[0].distance
-    assert list(d) == ["samples", "pictures", "modes", "modes_even", "effective_modes", "distance", "outside", "pairwise",
-                       "agreement", "same_mode"]
+    assert list(d) == ["samples", "pictures", "modes", "nearest", "modes_even", "effective_modes", "distance", "outside",
+                       "pairwise", "agreement", "same_mode"]
 
 
 def test_evaluate_says_what_is_wrong(prior):
@@ -226,11 +226,12 @@ def test_table_has_one_aligned_line_a_method(prior, report):
     lines = table({"DDIM": alone, "a method of a long name": report[0]}).split("\n")
     assert len(lines) == 3
     assert len({len(line) for line in lines}) == 1
-    assert lines[0].split() == ["modes", "even", "effective", "distance", "outside", "pairwise", "agreement", "same", "mode"]
+    assert lines[0].split() == ["modes", "nearest", "even", "effective", "distance", "outside", "pairwise", "agreement",
+                                "same", "mode"]
     for name, row in (("DDIM", lines[1]), ("a method of a long name", lines[2])):
         assert row.startswith(name)
     for head, cell in (("modes", "4/12"), ("even", "4.9"), ("outside", "17%"), ("distance", str(report[0].distance)),
                        ("pairwise", str(report[0].pairwise)), ("agreement", str(report[0].agreement)), ("same mode", "67%")):
         end = lines[0].index(head) + len(head)
         assert lines[2][:end].endswith(" " + cell)  # each value ends where its heading ends
-    assert lines[1].split() == ["DDIM", "1/12", "1.0", "-", "0.000", "[0.000,", "0.000]", "0%", "-", "-", "-"]
+    assert lines[1].split() == ["DDIM", "1/12", "1", "1.0", "-", "0.000", "[0.000,", "0.000]", "0%", "-", "-", "-"]

@@ -77,7 +77,8 @@ def test_ddim_on_a_gaussian_converges_to_the_closed_form_at_first_order():
     def spread(t):
         return (s.sigma[t] ** 2 + (s.alpha[t] * 0.6) ** 2).sqrt()
     exact = s.alpha[0] * y + spread(0) * (noise - s.alpha[999] * y) / spread(999)
-    errors = [(ddim(prior, noise, prior.condition("a"), steps, cfg=1.0).x_t[-1] - exact).norm().item() for steps in (50, 100, 200)]
+    cond = prior.condition("a")
+    errors = [(ddim(prior, noise, cond, steps, cfg=1.0).x_t[-1] - exact).norm().item() for steps in (50, 100, 200)]
     assert errors[-1] < 0.02
     assert errors[0] / errors[1] == pytest.approx(2, abs=0.25)
     assert errors[1] / errors[2] == pytest.approx(2, abs=0.25)

@@ -109,7 +109,8 @@ def test_every_alias_resolves(world):
 
 def test_unknown_prompt_names_the_nearest(world):
     count = len(world.prompts)
-    message = f'unknown prompt "a dargon"; did you mean "a dragon"? ({count} prompts; `dsd-lab prompts` or prior.prompts lists them)'
+    listed = f"{count} prompts; `dsd-lab prompts` or prior.prompts lists them"
+    message = f'unknown prompt "a dargon"; did you mean "a dragon"? ({listed})'
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         world.resolve("a dargon")
     with pytest.raises(ValueError, match='^unknown prompt "qqqq" .107 prompts;'):

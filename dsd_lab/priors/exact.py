@@ -121,8 +121,8 @@ class ExactPrior(Prior):
 
     def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
         # x . y_i is the cost; it is taken once for all queries and terms, and each term's mean once for all queries
-        x = torch.cat([query.x for query in queries]).flatten(1)
-        t = torch.cat([query.t for query in queries])
+        x, t = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*((q.x, q.t) for q in queries), strict=True))
+        x = x.flatten(1)
         logits = self._logits(x, t)
         if self.width.ndim:
             logits = logits - self._shared_part(x, t)
@@ -166,7 +166,8 @@ class GaussianMixture(ExactPrior):
     def __init__(self, means: Mapping[str, Sequence[Sequence[float]]], width: float | Mapping[str, Sequence[float]] = 0.1,
                  weights: Mapping[str, Sequence[float]] | None = None, schedule: NoiseSchedule | None = None):
         centres = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in means.items()}
-        if not centres or any(c.ndim != 2 or len(c) == 0 for c in centres.values()) or len({c.shape[1] for c in centres.values()}) != 1:
+        shapes = [tuple(c.shape) for c in centres.values()]
+        if not shapes or any(len(shape) != 2 or shape[0] == 0 for shape in shapes) or len({shape[1] for shape in shapes}) != 1:
             raise ValueError("means must map each label to centres (n, D) with n >= 1 and one D for all")
         def spread(table):
             return torch.cat([torch.as_tensor(table[n], dtype=torch.float64).expand(len(c)) for n, c in centres.items()])

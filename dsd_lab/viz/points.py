@@ -49,13 +49,19 @@ def trajectories(prior: GaussianMixture, paths: dict[str, Tensor], cond: Conditi
     return figure
 
 
+def shade(axes, prior: GaussianMixture, t: int, cond: Condition | None, limit: float) -> None:
+    """p_t in grey on matplotlib axes from -limit to limit, by its square root so that faint parts show."""
+    p = density(prior, t, cond, limit)[1].sqrt()
+    axes.imshow(p, origin="lower", extent=(-limit, limit, -limit, limit), cmap="Greys", vmax=1.6 * float(p.max()))
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
+
+
 def axes_of(prior: GaussianMixture, t: int, cond: Condition | None, limit: float, title: str = ""):
     """A matplotlib figure and its axes, square, with p_t in grey."""
     figure = Figure(figsize=(5.2, 5.2), dpi=100)
     axes = figure.add_axes((0.07, 0.06, 0.9, 0.87))
-    axis, p = density(prior, t, cond, limit)
-    axes.imshow(p.sqrt(), origin="lower", extent=(-limit, limit, -limit, limit), cmap="Greys", vmax=1.6 * float(p.sqrt().max()))
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title=title)
+    shade(axes, prior, t, cond, limit)
+    axes.set(title=title)
     axes.title.set_size(10)
     axes.tick_params(labelsize=8)
     return figure, axes
@@ -81,12 +87,11 @@ def field(prior: GaussianMixture, path: Trajectory, k: int, cond: Condition, cfg
 
 def ends(prior: GaussianMixture, cond: Condition, results: dict[str, Tensor], limit: float = 2.5) -> Figure:
     """Where each method's items end: results {name: points (B, 2)}, side by side over the condition's density."""
-    axis, p = density(prior, 0, cond, limit)
     figure = Figure(figsize=(3.1 * len(results), 3.3), dpi=100)
     for panel, (name, x) in zip(figure.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True):
-        panel.imshow(p.sqrt(), origin="lower", extent=(-limit, limit, -limit, limit), cmap="Greys", vmax=1.6 * float(p.sqrt().max()))
+        shade(panel, prior, 0, cond, limit)
         panel.plot(*x.T, "o", color=COLOURS[1], ms=5, mec="white", mew=0.7, alpha=0.85)
-        panel.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[])
+        panel.set(xticks=[], yticks=[])
         panel.set_title(name, fontsize=10)
     figure.tight_layout()
     return figure
@@ -94,13 +99,12 @@ def ends(prior: GaussianMixture, cond: Condition, results: dict[str, Tensor], li
 
 def arrows(prior: GaussianMixture, cond: Condition, places: Tensor, fields: dict[str, Tensor], limit: float = 2.5) -> Figure:
     """Vector fields side by side: fields {name: vectors (n, 2)} at places (n, 2), each scaled to its own 90th percentile."""
-    axis, p = density(prior, 0, cond, limit)
     figure = Figure(figsize=(3.9 * len(fields), 4.1), dpi=100)
     for panel, (name, vectors) in zip(figure.subplots(1, len(fields), squeeze=False)[0], fields.items(), strict=True):
-        panel.imshow(p.sqrt(), origin="lower", extent=(-limit, limit, -limit, limit), cmap="Greys", vmax=1.6 * float(p.sqrt().max()))
+        shade(panel, prior, 0, cond, limit)
         step = 0.25 * vectors / vectors.norm(dim=1).quantile(0.9)
         panel.quiver(*places.T, *step.T, angles="xy", scale_units="xy", scale=1, width=0.005, color=COLOURS[0])
-        panel.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[])
+        panel.set(xticks=[], yticks=[])
         panel.set_title(name, fontsize=10)
     figure.tight_layout()
     return figure

@@ -80,7 +80,8 @@ class PictureWorld:
             return known[_key(prompt)]
         near = difflib.get_close_matches(_key(prompt), known, n=1)
         hint = f'; did you mean "{known[near[0]]}"?' if near else ""
-        raise ValueError(f'unknown prompt "{prompt}"{hint} ({len(self.prompts)} prompts; `dsd-lab prompts` or prior.prompts lists them)')
+        listed = f"{len(self.prompts)} prompts; `dsd-lab prompts` or prior.prompts lists them"
+        raise ValueError(f'unknown prompt "{prompt}"{hint} ({listed})')
 
     def resized(self, size: int) -> "PictureWorld":
         """The same world with pictures of size x size, from 8 to the present size; else ValueError.
