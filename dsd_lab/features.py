@@ -5,6 +5,7 @@ Nothing here touches the network: what is missing is said, with where to get it.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -77,9 +78,14 @@ def lpips(images: Tensor, others: Tensor) -> Tensor:
 
 
 def _weights(given: str | Path | None, name: str, what: str, source: str) -> Path:
-    """The file of weights. Raises RuntimeError, saying where to get it and where to put it, if it is not there."""
+    """The file of weights, whose name ends in its SHA-256's first digits, as torch.hub's do.
+
+    Raises RuntimeError, saying where to get it and where to put it, if it is not there or is another file.
+    """
     path = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
         raise RuntimeError(f"{what} needs the weights {name}, which are not here; "
                            f"fetch them from {source} and put them at {path}")
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(name.split("-")[-1].removesuffix(".pth")):
+        raise RuntimeError(f"{path} is not {name}: its checksum differs; fetch it again from {source}")
     return path

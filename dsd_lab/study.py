@@ -151,7 +151,8 @@ def study(prior: Prior, grid: Grid, path: str | Path, *, progress: bool = True) 
     seeds = check_seeds(grid.seeds)
     (folder / PICTURES).mkdir(exist_ok=True)
     header = _header(prior, grid, cells)
-    mark = hashlib.blake2b(_line({k: v for k, v in header.items() if k != "packages"}), digest_size=16).hexdigest()
+    identity = {name: header[name] for name in ("version", "dsd_lab", "prior", "grid")}
+    mark = hashlib.blake2b(_line(identity), digest_size=16).hexdigest()
     keys = [key for cell in cells for key in cell.keys(seeds)]
     steps = sum(cell.settings["steps"] for cell in cells)
     with _table(folder / TABLE, header, keys) as (file, kept), tqdm(total=steps, disable=not progress, leave=False) as bar:
@@ -278,7 +279,8 @@ def _table(path: Path, header: dict, keys: list[dict]):
         _same(path, found, header)
         for number, (row, key) in enumerate(zip(rows, keys, strict=False), 2):
             if _key(row) != key:
-                raise ValueError(f"{path}, line {number}: a row out of place ({_key(row)}); restore the table, or begin in another folder")
+                raise ValueError(f"{path}, line {number}: a row out of place ({_key(row)}); restore the table, "
+                                 "or begin in another folder")
         if len(rows) > len(keys):
             raise ValueError(f"{path} has {len(rows)} rows, the grid {len(keys)}; restore the table, or begin in another folder")
         file.truncate(whole)
@@ -386,6 +388,7 @@ class Summary:
     prompts: int
     seeds: int
     modes: Estimate | None
+    nearest: Estimate | None
     even: float | None
     relative: Estimate | None
     distance: Estimate | None
@@ -425,34 +428,34 @@ def summarise(path: str | Path) -> list[Summary]:
             return jackknife(lambda i: statistic(part, i), n, floor=-math.inf)
         return stratified([one(part) for part in parts], **limits)
 
-    def mean(cells, name, **limits):
-        parts = [torch.tensor([float(row[name]) for row in rows]) for rows, _ in cells if rows[0][name] is not None]
-        if not parts:
-            return None
-        spread = [bootstrap(p) if n > 2 else Estimate(float(p.double().mean()), math.nan, math.nan) for p in parts]
-        return stratified(spread, **limits)
+    def mean(cells, value, **limits):
+        """The mean of a value of each row; None if there is none."""
+        columns = [[value(row) for row in rows] for rows, _ in cells]
+        parts = [torch.tensor(column, dtype=torch.float64) for column in columns if column[0] is not None]
+        spread = [bootstrap(p) if n > 2 else Estimate(float(p.mean()), math.nan, math.nan) for p in parts]
+        return stratified(spread, **limits) if parts else None
 
     out = []
     for (name, used), by_prompt in zip(settings, groups.values(), strict=True):
         cells = list(by_prompt.values())
         between = [distances(images, images) for _, images in cells]
-        modes = relative = outside = even = None
+        modes = nearest = relative = outside = even = None
         if counts:
             reached = [_reached(rows) for rows, _ in cells]
             modes = each(reached, _count)
+            nearest = each([torch.tensor([row["nearest"] for row in rows]) for rows, _ in cells], _count)
             even = sum(modes_even(n, counts[p]) for p in by_prompt) / len(cells)
-            far = [torch.tensor([row["distance"] > RADIUS for row in rows]) for rows, _ in cells]
-            outside = stratified([bootstrap(f) if n > 2 else Estimate(float(f.double().mean()), math.nan, math.nan) for f in far],
-                                 ceiling=1.0)
+            outside = mean(cells, lambda row: row["distance"] > RADIUS, ceiling=1.0)
             other = next(group for (m, s), group in zip(settings, groups.values(), strict=True)
                          if m == REFERENCE and s["cfg"] == used["cfg"])
             relative = _ratio(reached, [_reached(other[p][0]) for p in by_prompt], n)
         out.append(Summary(
-            method=name, settings=used, label=_label(name, used, [s for m, s in settings if m == name]), prompts=len(cells), seeds=n,
-            modes=modes, even=even, relative=relative, distance=mean(cells, "distance"), outside=outside,
+            method=name, settings=used, label=_label(name, used, [s for m, s in settings if m == name]),
+            prompts=len(cells), seeds=n, modes=modes, nearest=nearest, even=even, relative=relative,
+            distance=mean(cells, lambda row: row["distance"]), outside=outside,
             pairwise=each(between, lambda d, i: mean_pairwise(d[i][:, i])) if n > 1 else None,
-            vendi=each(between, lambda d, i: vendi(d[i][:, i]), floor=1.0), agreement=mean(cells, "agreement"),
-            same_mode=mean(cells, "same_mode", ceiling=1.0),
+            vendi=each(between, lambda d, i: vendi(d[i][:, i]), floor=1.0), agreement=mean(cells, lambda row: row["agreement"]),
+            same_mode=mean(cells, lambda row: row["same_mode"], ceiling=1.0),
             evaluations=sum(rows[0]["evaluations"] for rows, _ in cells) / len(cells),
             seconds=sum(rows[0]["seconds"] for rows, _ in cells) / len(cells)))
     if counts:
@@ -503,20 +506,21 @@ def ranking(summaries: Sequence[Summary]) -> str:
 
     def share(e):
         return "-" if e is None else f"{e.value:.0%}" + ("" if math.isnan(e.low) else f" [{e.low:.0%}, {e.high:.0%}]")
-    rows = [("", "", "prompts", "modes", "even", "distance", "outside", "pairwise", "Vendi", "agreement", "same mode", "evaluations",
-             "seconds")]
-    rows += [(str(k), s.label, str(s.prompts), show(s.modes, 1), "-" if s.even is None else f"{s.even:.1f}", show(s.distance),
-              share(s.outside), show(s.pairwise), show(s.vendi, 1), show(s.agreement), share(s.same_mode), f"{s.evaluations:.0f}",
-              f"{s.seconds:.2f}") for k, s in enumerate(summaries, 1)]
+    rows = [("", "", "prompts", "modes", "nearest", "even", "distance", "outside", "pairwise", "Vendi", "agreement", "same mode",
+             "evaluations", "seconds")]
+    rows += [(str(k), s.label, str(s.prompts), show(s.modes, 1), show(s.nearest, 1), "-" if s.even is None else f"{s.even:.1f}",
+              show(s.distance), share(s.outside), show(s.pairwise), show(s.vendi, 1), show(s.agreement), share(s.same_mode),
+              f"{s.evaluations:.0f}", f"{s.seconds:.2f}") for k, s in enumerate(summaries, 1)]
     width = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join([row[0].rjust(width[0]), row[1].ljust(width[1]), *map(str.rjust, row[2:], width[2:])]) for row in rows)
+    lines = ([row[0].rjust(width[0]), row[1].ljust(width[1]), *map(str.rjust, row[2:], width[2:])] for row in rows)
+    return "\n".join(map("  ".join, lines))
 
 
 def figures(path: str | Path) -> dict:
     """A study's matplotlib figures by name: "plane" (distance against modes), "plane-pairwise", and a grid a prompt.
 
-    Without known pictures the one plane shows agreement with DDIM against pairwise distance. Raises ValueError if there
-    is nothing to show yet.
+    Without known pictures the one plane shows agreement with DDIM against pairwise distance. A plane that
+    has nothing to show is left out.
     """
     from .viz.pictures import grid
     from .viz.plane import Place, plane
@@ -524,22 +528,25 @@ def figures(path: str | Path) -> dict:
     it, summaries = read(path), summarise(path)
     credit, out = it.header["credit"], {}
 
-    def draw(x, y, x_label, y_label):
+    def draw(name, x, y, x_label, y_label):
         places = [Place(s.label, getattr(s, x), getattr(s, y), s.method) for s in summaries if getattr(s, x) and getattr(s, y)]
-        title = f"Fidelity and diversity: {len(it.header['grid']['prompts'])} prompts, {len(it.seeds)} seeds, 95 % intervals over seeds"
-        return plane(places, x_label, y_label, title, credit)
+        prompts = len(it.header["grid"]["prompts"])
+        title = f"Fidelity and diversity: {prompts} prompts, {len(it.seeds)} seeds, 95 % intervals over seeds"
+        if places:
+            out[name] = plane(places, x_label, y_label, title, credit)
     apart_label = "RMSE between seeds (pairwise distance)"
     if it.header["pictures"]:
         near = "RMSE to the nearest picture of the prompt (left is better)"
-        out["plane"] = draw("distance", "relative", near, "modes reached, as a share of DDIM's from the same seeds")
+        draw("plane", "distance", "relative", near, "modes reached, as a share of DDIM's from the same seeds")
         if len(it.seeds) > 1:
-            out["plane-pairwise"] = draw("distance", "pairwise", near, apart_label)
+            draw("plane-pairwise", "distance", "pairwise", near, apart_label)
     elif len(it.seeds) > 1:
-        out["plane"] = draw("agreement", "pairwise", "RMSE to DDIM from the same seed", apart_label)
+        draw("plane", "agreement", "pairwise", "RMSE to DDIM from the same seed", apart_label)
     labels = {(s.method, json.dumps(s.settings)): s.label for s in summaries}
     rows: dict[str, dict[str, Tensor]] = {}
     for key, _, images in it.cells():
         rows.setdefault(key["prompt"], {})[labels[key["method"], json.dumps(key["settings"])]] = images[:8]
     for prompt, name in file_names(list(rows)).items():
-        out[f"pictures-{Path(name).stem}"] = grid(rows[prompt], it.seeds[:8], prompt.replace("$", r"\$"), credit.replace("$", r"\$"))
+        plain = [text.replace("$", r"\$") for text in (prompt, credit)]
+        out[f"pictures-{Path(name).stem}"] = grid(rows[prompt], it.seeds[:8], *plain)
     return out

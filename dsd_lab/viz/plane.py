@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..metrics import Estimate
 from .pictures import text_width, wrap
 
-# a method has one colour and one marker in every figure; a name that is not here takes the next free ones
+# a method has one colour and one marker in every figure, its variants ("SDI cached") the same, hollow; others what is free
 FAMILY = ("DDIM", "SDS", "DSD", "ASD", "SDI", "ConsistentODE", "FSD", "CFD", "DSD*", "VSD", "CSD", "NFSD", "ISM", "DDS")
 COLOURS = ("#1d2129", "#4269d0", "#e4572e", "#2f8f43", "#a463f2", "#9c6b4e", "#d6569a", "#0f8b8d", "#b8860b", "#5f6b7a",
            "#7a2e8d", "#7a8b1f", "#2b6c99", "#a33b3b")
@@ -50,9 +50,9 @@ def plane(places: Sequence[Place], x_label: str, y_label: str, title: str = "", 
         axes.spines[spine].set_visible(False)
     looks = looks_of([p.family or p.label for p in places])
     for p in places:
-        colour, marker = looks[p.family or p.label]
-        axes.errorbar(p.x.value, p.y.value, xerr=_bar(p.x), yerr=_bar(p.y), fmt=marker, color=colour, ms=7, mec="white",
-                      mew=0.8, elinewidth=1.1, ecolor=colour, alpha=0.95)
+        colour, marker, hollow = looks[p.family or p.label]
+        face = dict(mfc="white", mec=colour, mew=1.6, ms=6.2) if hollow else dict(mec="white", mew=0.8, ms=7)
+        axes.errorbar(p.x.value, p.y.value, xerr=_bar(p.x), yerr=_bar(p.y), fmt=marker, color=colour, elinewidth=1.1, **face)
 
     def inches(x, y):
         return ((x - x_limits[0]) / (x_limits[1] - x_limits[0]) * width,
@@ -76,18 +76,18 @@ def plane(places: Sequence[Place], x_label: str, y_label: str, title: str = "", 
     return figure
 
 
-def looks_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each name: a known method's own, whoever else is shown; for others the free ones in turn."""
-    order = list(FAMILY)
-    others = [name for name in dict.fromkeys(names) if name not in order]
-    free = [k for k in range(len(COLOURS)) if order[k] not in names] or list(range(len(COLOURS)))
-    chosen = {name: free[-1 - i % len(free)] for i, name in enumerate(others)}
-    return {name: (COLOURS[k], MARKERS[k]) for name in names for k in [chosen[name] if name in chosen else order.index(name)]}
+def looks_of(names: Sequence[str]) -> dict[str, tuple[str, str, bool]]:
+    """Colour, marker and whether hollow of each name: a known method's own, whoever else is shown; for others the free ones."""
+    known = {name: FAMILY.index(name.split(" ")[0]) for name in names if name.split(" ")[0] in FAMILY}
+    free = [k for k in range(len(COLOURS)) if k not in known.values()] or list(range(len(COLOURS)))
+    others = [name for name in dict.fromkeys(names) if name not in known]
+    index = known | {name: free[-1 - i % len(free)] for i, name in enumerate(others)}
+    return {name: (COLOURS[k], MARKERS[k], name in known and name not in FAMILY) for name, k in index.items()}
 
 
 def place_labels(points: Sequence[tuple[float, float]], widths: Sequence[float], bars: Sequence[tuple[float, ...]],
                  size: tuple[float, float]) -> list[tuple[float, float, float, float]]:
-    """A box (x0, y0, x1, y1) for each point's label, near it and clear of the other labels, the markers and, if it can be, the bars.
+    """A box (x0, y0, x1, y1) for each point's label: near it, clear of other labels and markers and, if it can be, of bars.
 
     points: in inches, on axes of size (width, height). bars: segments (x0, y0, x1, y1).
     """
@@ -100,9 +100,7 @@ def place_labels(points: Sequence[tuple[float, float]], widths: Sequence[float],
         hard = sum(_overlap(box, other) for other in (*placed.values(), *marks))
         soft = sum(_overlap(box, line) > 0 for line in lines)
         return 1000 * (out + hard) + 0.12 * soft + far
-    crowded = sorted(range(len(points)), key=lambda i: sum(math.dist(points[i], q) for q in points if math.dist(points[i], q) < 1) -
-                     sum(math.dist(points[i], q) < 1 for q in points))
-    for i in crowded:
+    for i in sorted(range(len(points)), key=lambda i: sum(min(math.dist(points[i], q), 1) for q in points)):  # most crowded first
         x, y = points[i]
         tries = []
         for far in (0.0, 0.08, 0.18, 0.3, 0.45, 0.65, 0.9, 1.2, 1.6):
