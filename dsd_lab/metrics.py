@@ -44,7 +44,8 @@ class Report:
     `RADIUS`; nearest: distinct nearest pictures at any distance; modes_even: the count that so many even draws would give
     on average; effective_modes: exp(entropy) of how the samples fall on their nearest pictures; distance: to the nearest
     picture; outside: share of samples in no mode's radius; pairwise: distance between samples; agreement: distance to the
-    reference, seed by seed; same_mode: share of seeds with the reference's nearest picture. None where there is too little to tell, or no reference.
+    reference, seed by seed; same_mode: share of seeds with the reference's nearest picture. None where there is too
+    little to tell, or no reference.
     """
 
     samples: int

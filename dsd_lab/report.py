@@ -140,8 +140,8 @@ def _section(prompt: str, results: Mapping[str, Result], picture: bytes) -> str:
         r = result.report
         cells = [escape(name) + ("" if result.finished else "<span>stopped early</span>"), f"{r.modes} of {r.pictures}",
                  str(r.nearest), f"{r.modes_even:.1f}", interval(r.effective_modes, 1), interval(r.distance, 3),
-                 f"{r.outside:.0%}", interval(r.pairwise, 3), interval(r.agreement, 3), "-" if r.same_mode is None else f"{r.same_mode:.0%}",
-                 f"{result.evaluations:.0f}", f"{result.seconds:.1f}"]
+                 f"{r.outside:.0%}", interval(r.pairwise, 3), interval(r.agreement, 3),
+                 "-" if r.same_mode is None else f"{r.same_mode:.0%}", f"{result.evaluations:.0f}", f"{result.seconds:.1f}"]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells))
     head = "".join(f"<th>{name}</th>" for name in ("method", *COLUMNS))
     image = base64.b64encode(picture).decode()

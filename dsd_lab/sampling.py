@@ -95,5 +95,5 @@ def _follow(prior: Prior, x_t: Tensor, cond: Condition, cfg: float, levels: Tens
             x_t = prior.schedule.add_noise(predictions[-1].x0, t, predictions[-1].eps)
         points.append(x_t)
         predictions.append(prior.predict_guided(x_t, t, cond, cfg))
-    eps, x0 = (torch.stack(part) for part in zip(*predictions, strict=True))
+    eps, x0 = torch.stack([p.eps for p in predictions]), torch.stack([p.x0 for p in predictions])
     return Trajectory(levels, torch.stack(points), eps, x0, prior)

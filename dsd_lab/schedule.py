@@ -106,20 +106,22 @@ class NoiseSchedule:
         """x_t = alpha x0 + sigma eps; x0 and eps (B, ...)."""
         return self.at("alpha", t, x0) * x0 + self.at("sigma", t, x0) * eps
 
-    def to_eps_x0(self, output: Tensor, x_t: Tensor, t: int | Tensor, prediction_type: str | None = None):
-        """The noise and the clean picture that a network's output at (x_t, t) stands for: (eps, x0), each like x_t.
+    # What a network's output at (x_t, t) stands for. Both come from the native output, so that v and sample prediction
+    # never divide by a small alpha. v = alpha eps - sigma x0.
 
-        Both come from the native output, so that v and sample prediction never divide by a small alpha.
-        """
-        kind = prediction_type or self.prediction_type
+    def to_eps(self, output: Tensor, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """The noise in x_t, like x_t."""
+        if self.prediction_type == "epsilon":
+            return output
         a, s = self.at("alpha", t, x_t), self.at("sigma", t, x_t)
-        if kind == "epsilon":
-            return output, (x_t - s * output) / a
-        if kind == "sample":
-            return (x_t - a * output) / s, output
-        if kind == "v_prediction":  # v = alpha eps - sigma x0
-            return a * output + s * x_t, a * x_t - s * output
-        raise ValueError(f'unknown prediction type "{kind}"; allowed: {", ".join(PREDICTION_TYPES)}')
+        return (x_t - a * output) / s if self.prediction_type == "sample" else a * output + s * x_t
+
+    def to_x0(self, output: Tensor, x_t: Tensor, t: int | Tensor) -> Tensor:
+        """The clean picture behind x_t, like x_t."""
+        if self.prediction_type == "sample":
+            return output
+        a, s = self.at("alpha", t, x_t), self.at("sigma", t, x_t)
+        return (x_t - s * output) / a if self.prediction_type == "epsilon" else a * x_t - s * output
 
     def timesteps(self, steps: int) -> Tensor:
         """The `steps` + 1 levels of a sampling path: int(linspace(T - 1, 0)), noisiest first; int64 (steps + 1,)."""

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from dsd_lab import GaussianMixture, ImageSet
-from dsd_lab.priors import Query, guide
+from dsd_lab import GaussianMixture, ImageSet, NoiseSchedule
+from dsd_lab.priors import Prediction, Query, guide
 
 f64 = torch.float64
 
@@ -167,8 +167,14 @@ def test_bad_input(mixture, small_world):
         GaussianMixture({"a": [[0.0, 1.0]]}, width=-1.0)
 
 
-def test_guide_is_linear_in_cfg():
-    from dsd_lab.priors import Prediction
-    u, c = Prediction(torch.tensor([1.0]), torch.tensor([2.0])), Prediction(torch.tensor([3.0]), torch.tensor([5.0]))
-    assert guide({"uncond": u, "cond": c}, 7.5) == (torch.tensor([16.0]), torch.tensor([24.5]))
-    assert guide({"uncond": u, "cond": c}, 0.0) == (torch.tensor([1.0]), torch.tensor([2.0]))
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_guiding_native_outputs_guides_eps_and_x0(kind):
+    schedule = NoiseSchedule.stable_diffusion(kind)
+    g = torch.Generator().manual_seed(0)
+    x, u, c = (torch.randn(3, 2, generator=g, dtype=f64) for _ in range(3))
+    t = torch.tensor([3, 500, 990])
+    terms = {"uncond": Prediction(u, x, t, schedule), "cond": Prediction(c, x, t, schedule)}
+    for cfg in (0.0, 1.0, 7.5, -7.5):
+        for name in ("eps", "x0"):
+            e_u, e_c = getattr(terms["uncond"], name), getattr(terms["cond"], name)
+            torch.testing.assert_close(getattr(guide(terms, cfg), name), e_u + cfg * (e_c - e_u), rtol=1e-10, atol=1e-10)

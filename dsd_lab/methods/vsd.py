@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..priors import Condition, GaussianMixture, Prior
+from ..schedule import NoiseSchedule
 from .base import AnnealedMethod, Evaluations, State, check_choice, cost
 
 PARTICLES = ("exact", "network")
@@ -94,13 +95,14 @@ class VSDState(State):
         self.net[0].weight.data.copy_(torch.randn(self.net[0].weight.shape, generator=g) / math.sqrt(size + features))
         for layer in (self.net[0], self.net[2]):
             nn.init.zeros_(layer.bias)
+        self.of_v = NoiseSchedule(self.schedule.alphas_cumprod, "v_prediction")
         self.adam = torch.optim.Adam(self.net.parameters(), lr=lr, foreach=False)
 
     def e_phi(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's noise prediction, (B, *shape)."""
         phase = t.to(x_t)[:, None] / len(self.schedule) * torch.tensor(FREQUENCIES).to(x_t)
         v = self.net(torch.cat([x_t.flatten(1), phase.cos(), phase.sin(), self.prompt], dim=1)).reshape(x_t.shape)
-        return self.schedule.to_eps_x0(v, x_t, t, "v_prediction")[0]
+        return self.of_v.to_eps(v, x_t, t)
 
     def train(self, x: Tensor, t: Tensor, n: Tensor) -> None:
         """One Adam step of the noise-prediction loss on the renders x."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -32,11 +33,25 @@ class Condition:
         return Condition(self.prompt * times, self.negative and self.negative * times)
 
 
-class Prediction(NamedTuple):
-    """One reading of x_t: the noise in it and the clean x0 behind it, each (B, *shape)."""
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One reading of x_t at t: the noise in it, `eps`, and the clean x0 behind it, each (B, *shape), made when asked for.
 
-    eps: Tensor
-    x0: Tensor
+    output: what the network says, natively (eps, v or x0). Which, the schedule knows.
+    """
+
+    output: Tensor
+    x_t: Tensor
+    t: Tensor
+    schedule: NoiseSchedule
+
+    @cached_property
+    def eps(self) -> Tensor:
+        return self.schedule.to_eps(self.output, self.x_t, self.t)
+
+    @cached_property
+    def x0(self) -> Tensor:
+        return self.schedule.to_x0(self.output, self.x_t, self.t)
 
 
 class Query(NamedTuple):
@@ -66,13 +81,14 @@ def guidance_terms(cfg: float, cond: Condition | None = None) -> tuple[str, ...]
 def guide(terms: dict[str, Prediction], cfg: float) -> Prediction:
     """Classifier-free guidance: e_g = e_u + cfg (e_c - e_u), and the same for x0.
 
+    It combines native outputs: eps and x0 are affine in them, so it is the same and is done once.
     With a negative prompt, its prediction stands in e_u's place, as in diffusers. cfg = s + 1 where a text writes
     e_c + s (e_c - e_u). Source: arXiv 2207.12598.
     """
     if cfg == 1:
         return terms["cond"]
     base = terms["negative"] if "negative" in terms else terms["uncond"]
-    return Prediction(*(u + cfg * (c - u) for u, c in zip(base, terms["cond"], strict=True)))
+    return replace(base, output=torch.lerp(base.output, terms["cond"].output, cfg))
 
 
 class Prior(ABC):
@@ -133,7 +149,7 @@ class Prior(ABC):
         queries = [query._replace(t=self._batched_t(query)) for query in queries]
         self.evaluations += sum(len(query.x) * len(query.terms) for query in queries)
         return [
-            {term: Prediction(*self.schedule.to_eps_x0(output, query.x, query.t)) for term, output in outputs.items()}
+            {term: Prediction(output, query.x, query.t, self.schedule) for term, output in outputs.items()}
             for query, outputs in zip(queries, self._outputs(queries), strict=True)
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from ..sampling import Trajectory
 
-TILE = 0.8  # inches a picture
+DPI = 110
+TILE = 0.8  # inches a picture, about: a whole number of dots for each of its pixels, so that it is crisp and small to store
 GAP = 0.06  # between pictures, as a fraction of their side
 MARGIN = 0.1  # inches around a figure's contents
 NARROWEST = 2.6  # inches, for a figure with a line of text across it
@@ -43,9 +45,10 @@ def sheet(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = (), tit
         raise ValueError("nothing to show: give at least one row with at least one picture")
     picture = montage(list(rows.values())).numpy()
     side = next(iter(rows.values()))[0].shape[-1]
-    inch = tile / side  # of one pixel
+    inch = max(1, round(tile * DPI / side)) / DPI  # of one pixel
+    tile = side * inch
     pitch = side + max(1, round(GAP * side))
-    left = MARGIN + 0.08 + max(text_width(line, 10) for label in rows for line in label.split("\n"))
+    left = dots(MARGIN + 0.08 + max(text_width(line, 10) for label in rows for line in label.split("\n")))
     width = left + picture.shape[1] * inch + MARGIN
     if title or credit:
         width = max(width, NARROWEST)
@@ -56,10 +59,11 @@ def sheet(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = (), tit
     credits = wrap(credit, 6.5, width - 2 * MARGIN) if credit else []
     top = MARGIN + 0.19 * len(titles) + 0.145 * max((head.count("\n") + 1 for head in heads), default=0) + (0.08 if heads else 0)
     bottom = MARGIN + (0.06 + 0.115 * len(credits) if credits else 0)
+    width, top, bottom = dots(width), dots(top), dots(bottom)
     height = top + picture.shape[0] * inch + bottom
-    figure = Figure(figsize=(width, height), dpi=110)
+    figure = Figure(figsize=(width, height), dpi=DPI)
     axes = figure.add_axes((left / width, bottom / height, picture.shape[1] * inch / width, picture.shape[0] * inch / height))
-    axes.imshow(picture, interpolation="antialiased", aspect="auto")
+    axes.imshow(picture, interpolation="nearest", aspect="auto")
     axes.set_yticks([side / 2 - 0.5 + pitch * i for i in range(len(rows))], list(rows), fontsize=10)
     axes.set_xticks([side / 2 - 0.5 + pitch * j for j in range(len(heads))], heads, fontsize=head_size)
     axes.tick_params(length=0, labelbottom=False, labeltop=True, pad=4)
@@ -68,6 +72,11 @@ def sheet(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = (), tit
     figure.text((left if beside else MARGIN) / width, 1 - 0.07 / height, "\n".join(titles), fontsize=11, va="top", weight="bold")
     figure.text(MARGIN / width, MARGIN * 0.8 / height, "\n".join(credits), fontsize=6.5, va="bottom", color="0.4")
     return figure
+
+
+def dots(inches: float) -> float:
+    """Inches rounded up to whole dots."""
+    return math.ceil(inches * DPI) / DPI
 
 
 @lru_cache(maxsize=1024)
@@ -122,7 +131,10 @@ def png(figure: Figure) -> bytes:
 
 
 def show(figure: Figure):
-    """A figure as a notebook cell's picture: PNG, with nothing in its text that changes from run to run."""
+    """A figure as a notebook cell's picture: PNG in 256 colours, so that notebooks stay small, and with a constant text."""
     from IPython.display import Image
+    from PIL import Image as Picture
 
-    return Image(png(figure))
+    picture, buffer = Picture.open(io.BytesIO(png(figure))).convert("RGB"), io.BytesIO()
+    picture.quantize(256, dither=Picture.Dither.NONE).save(buffer, "png", optimize=True)
+    return Image(buffer.getvalue())
