@@ -125,6 +125,19 @@ def test_t_falls_with_the_square_root_of_progress(mixture):
     assert top.max() <= 998  # the range is clamped before the random factor
 
 
+def test_the_switches_for_ablations(mixture, fixed_draws):
+    method = DSD(form="reference", anneal="linear")
+    assert [method.t_at(i, 4, mixture.schedule) for i in range(4)] == [980, 815, 650, 485]
+    cond, e_star = mixture.condition("left"), mixture.noise([0, 1], f64)
+    n, u = mixture.noise([8, 9], f64), torch.tensor([0.2, 0.7], dtype=f64)
+    method, x = DSD(form="reference", noise="random", shift=0.0), 0 * e_star + 0.3
+    state = method.begin(mixture, cond, e_star, 8)
+    g, t = method.gradient(state, x, 2, fixed_draws(uniform=u, normal=n))
+    s = mixture.schedule
+    e_g, e_c = (mixture.predict_noise(s.add_noise(x, t, n), t, cond, cfg) for cfg in (7.5, 1.0))
+    torch.testing.assert_close(g, s.sigma[650] ** 2 * (e_g - e_c))
+
+
 def test_snap_takes_the_kept_prediction(mixture, fixed_draws):
     cond, e_star = mixture.condition("left"), mixture.noise([0, 1], f64)
     method = DSD(form="reference", snap=True)
@@ -170,7 +183,8 @@ def test_dsd_star_is_ddim(kind, steps, cfg, mixture, small_world):
 
 # ---- all of them ----------------------------------------------------------------------------------------------------
 
-VARIANTS = [SDS(), SDS(cfg=1.0), DSDStar(), DSDStar(cfg=1.0), *(DSD(form=f, cfg=c, snap=s)
+VARIANTS = [DSD(noise="random"), DSD(form="reference", noise="random", anneal="linear"),
+            SDS(), SDS(cfg=1.0), DSDStar(), DSDStar(cfg=1.0), *(DSD(form=f, cfg=c, snap=s)
             for f in ("ode", "reference", "x0") for c in (7.5, 1.0) for s in (False, True))]
 
 
@@ -211,6 +225,8 @@ def test_usable_without_arguments(name, mixture):
     (lambda: DSD(form="odd"), "ode, reference, x0"),
     (lambda: DSD(shift=-0.1), "shift"),
     (lambda: DSD(spacing=0), "spacing"),
+    (lambda: DSD(anneal="cosine"), "sqrt, linear"),
+    (lambda: DSD(noise="fixed"), "ode, random"),
     (lambda: DSD(reference_cfg=float("nan")), "finite"),
 ])
 def test_bad_settings(make, message):

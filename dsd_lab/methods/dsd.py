@@ -11,7 +11,7 @@ from torch import Tensor
 from ..draws import Draws
 from ..priors import Query, check_cfg, guidance_terms, guide
 from ..sampling import Trajectory, ddim
-from .base import Defaults, Evaluations, Method, State, check_range, cost, same_t
+from .base import Defaults, Evaluations, Method, State, check_choice, check_fraction, check_range, cost, level, same_t
 
 FORMS = ("ode", "reference", "x0")
 
@@ -31,6 +31,8 @@ class DSD(Method):
     for "ode" and 0.32 to 0.98 for the others. shift: t' - t at the most, as a fraction of t - t_min.
     spacing: timesteps between the path's kept nodes, 999, 999 - spacing, ...; snap=True (our variant) keeps them 20
     apart, rounds t' up to a node and takes the prediction kept there, so n costs nothing more.
+    Two switches for ablations: anneal="linear" lets t fall evenly; noise="random" draws n ~ N(0, I) afresh at each step,
+    which leaves of the reference form ASD with a deterministic t.
     Source: arXiv 2412.06780, section 4.2 and algorithm 1; form "reference" follows the published implementation; form
     "x0" is ours.
     """
@@ -42,21 +44,23 @@ class DSD(Method):
     shift: float = 0.1
     spacing: int | None = None
     snap: bool = False
+    anneal: str = "sqrt"
+    noise: str = "ode"
 
     name = "DSD"
 
     def __post_init__(self):
         super().__post_init__()
-        if self.form not in FORMS:
-            raise ValueError(f'unknown form "{self.form}"; allowed: {", ".join(FORMS)}')
+        check_choice("form", self.form, FORMS)
+        check_choice("anneal", self.anneal, ("sqrt", "linear"))
+        check_choice("noise", self.noise, ("ode", "random"))
         if self.t_min is None:
             object.__setattr__(self, "t_min", 0.02 if self.form == "ode" else 0.32)
         if self.spacing is None:
             object.__setattr__(self, "spacing", 20 if self.snap else 100)
         check_cfg(self.reference_cfg)
         check_range(self.t_min, self.t_max)
-        if not (math.isfinite(self.shift) and 0 <= self.shift <= 1):
-            raise ValueError(f"shift is a fraction in 0..1 of t - t_min, got {self.shift}")
+        check_fraction("shift", self.shift)
         if not isinstance(self.spacing, int) or not 1 <= self.spacing <= 999:
             raise ValueError(f"spacing is the timesteps between the path's nodes, an int in 1..999, got {self.spacing}")
 
@@ -66,19 +70,21 @@ class DSD(Method):
 
     def t_at(self, step: int, steps: int, schedule) -> int:
         """t of a step, falling with the square root of progress."""
-        fraction = (self.t_max - self.t_min) * (1 - math.sqrt(step / steps)) + self.t_min
-        return min(math.floor(len(schedule) * fraction + 1e-9), len(schedule) - 1)  # 0.65 of 1000 is 650 in floats too
+        progress = math.sqrt(step / steps) if self.anneal == "sqrt" else step / steps
+        return level((self.t_max - self.t_min) * (1 - progress) + self.t_min, schedule)
 
     def nodes(self, schedule) -> list[int]:
         """The levels at which the path is kept: the grid from the noisiest timestep, above t_min."""
         return list(range(len(schedule) - 1, int(len(schedule) * self.t_min), -self.spacing))
 
     def begin(self, prior, cond, e_star, steps):
+        if self.noise == "random":
+            return State(prior, cond, e_star, steps)
         path = ddim(prior, e_star, cond, cfg=self.cfg, levels=self.nodes(prior.schedule))
         return DSDState(prior, cond, e_star, steps, path)
 
     def start(self, state):
-        return state.path.x0[0]
+        return super().start(state) if self.noise == "random" else state.path.x0[0]
 
     def t_prime(self, step: int, steps: int, schedule, draws: Draws, like: Tensor) -> Tensor:
         """The noisier level t' at which the path is asked for n: int64 (B,)."""
@@ -93,7 +99,10 @@ class DSD(Method):
     def gradient(self, state, x, step, draws):
         schedule, cond = state.schedule, state.cond
         t = same_t(self.t_at(step, state.steps, schedule), x)
-        t_prime, n = state.noise(self, step, draws)
+        if self.noise == "random":
+            t_prime, n = self.t_prime(step, state.steps, schedule, draws, x), draws.normal()
+        else:
+            t_prime, n = state.noise(self, step, draws)
         here = Query(schedule.add_noise(x, t, n), t, cond, guidance_terms(self.cfg, cond))
         if self.form == "x0":
             e_t, reference = guide(state.prior.predict_many([here])[0], self.cfg).eps, n
@@ -108,6 +117,8 @@ class DSD(Method):
     def evaluations(self, prior):
         nodes, guided = len(self.nodes(prior.schedule)), cost(self.cfg)
         reference = {"ode": guided, "reference": cost(self.reference_cfg), "x0": 0}[self.form]
+        if self.noise == "random":
+            return Evaluations(begin=0, step=guided + reference)
         return Evaluations(begin=nodes * guided, step=guided + reference + (0 if self.snap else guided))
 
 
