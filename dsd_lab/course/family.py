@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -60,15 +59,16 @@ GRIDS = {
 
 def measure(folder: Annotated[Path, typer.Argument(help="Where the studies are kept.")] = Path("results/family")) -> None:
     """Run the three studies, or what they still lack, and write family.json."""
-    began, prior = time.perf_counter(), load_prior("icons", size=32)
-    out = {}
+    prior, out, seconds = load_prior("icons", size=32), {}, 0.0
     for name, grid in GRIDS.items():
         if not study(prior, grid, folder / name).finished:
             typer.echo("stopped early; the same command goes on")
             raise typer.Exit(1)
-        out[name] = [asdict(summary) for summary in summarise(folder / name)]
+        summaries = summarise(folder / name)
+        seconds += sum(s.seconds * s.prompts * s.seeds for s in summaries)  # in all calls, if it was stopped between
+        out[name] = [asdict(summary) for summary in summaries]
     about = {"command": "python -m dsd_lab.course.family", "prior": "icons, 32 px", "cores": os.cpu_count(),
-             "seconds": round(time.perf_counter() - began), "python": platform.python_version(),
+             "seconds": round(seconds), "python": platform.python_version(),
              **{name: version(name) for name in ("torch", "dsd_lab")}}
     write_file(TABLE, json.dumps({"about": about, **out}, indent=1) + "\n")
 
