@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from ..study import Summary
 
-MEASURES = {"relative": "modes, as a share of DDIM's", "distance": "distance to the nearest", "agreement": "RMSE to DDIM, seed by seed"}
+MEASURES = {"relative": "modes, as a share of DDIM's", "distance": "distance to the nearest",
+            "agreement": "RMSE to DDIM, seed by seed"}
 COLOURS = ("#4269d0", "#e4572e", "#2f8f43", "#a463f2", "#9c6b4e", "#0f8b8d", "#b8860b")
 
 
