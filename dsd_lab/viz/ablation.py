@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from ..study import Summary
+if TYPE_CHECKING:  # figures are below studies in the house: they only read what a summary holds
+    from ..study import Summary
 
 MEASURES = {"relative": "modes, as a share of DDIM's", "distance": "distance to the nearest",
             "agreement": "RMSE to DDIM, seed by seed"}
