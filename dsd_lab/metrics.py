@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -59,9 +59,6 @@ class Report:
     pairwise: Estimate | None
     agreement: Estimate | None = None
     same_mode: float | None = None
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 def distances(images: Tensor, others: Tensor) -> Tensor:

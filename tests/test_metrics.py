@@ -187,14 +187,6 @@ def test_what_cannot_be_told_is_none(prior):
     assert (nobody.modes, nobody.nearest, nobody.outside, nobody.effective_modes.value) == (0, 1, 1.0, 1.0)
 
 
-def test_a_report_as_a_dict(report):
-    d = report[0].as_dict()
-    assert d["modes"] == 4
-    assert d["distance"] == report[0].distance
-    assert list(d) == ["samples", "pictures", "modes", "nearest", "modes_even", "effective_modes", "distance", "outside",
-                       "pairwise", "agreement", "same_mode"]
-
-
 def test_evaluate_says_what_is_wrong(prior):
     good = prior.world.images("warm")[:3]
     with pytest.raises(TypeError, match="ImageSet.*got gaussian-mixture"):

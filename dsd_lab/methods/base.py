@@ -107,6 +107,7 @@ class UniformMethod(Method):
         check_range(self.t_min, self.t_max)
 
     def draw_t(self, schedule: NoiseSchedule, draws: Draws) -> Tensor:
+        """t of each seed for a step: int64 (B,)."""
         return draws.timesteps(level(self.t_min, schedule), level(self.t_max, schedule))
 
 

@@ -75,7 +75,7 @@ class DSD(Method):
 
     def nodes(self, schedule) -> list[int]:
         """The levels at which the path is kept: the grid from the noisiest timestep, above t_min."""
-        return list(range(len(schedule) - 1, int(len(schedule) * self.t_min), -self.spacing))
+        return list(range(len(schedule) - 1, level(self.t_min, schedule), -self.spacing))
 
     def begin(self, prior, cond, e_star, steps):
         if self.noise == "random":
@@ -91,7 +91,7 @@ class DSD(Method):
         t, last = self.t_at(step, steps, schedule), len(schedule) - 1
         if self.form == "ode":
             return same_t(self.t_at(step - 1, steps, schedule) if step else last, like)
-        reach = min(self.shift * (t - int(len(schedule) * self.t_min)), last - t)
+        reach = min(self.shift * (t - level(self.t_min, schedule)), last - t)
         if self.form == "x0":
             return same_t(t + math.floor(reach), like)
         return t + (draws.uniform() * reach).floor().long()

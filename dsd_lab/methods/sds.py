@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .base import Evaluations, Method, check_range, cost
+from .base import Evaluations, UniformMethod, cost
 
 
 @dataclass(frozen=True)
-class SDS(Method):
+class SDS(UniformMethod):
     """Add fresh noise n, ask for it back, descend the difference.
 
         g = sigma_t^2 ( e_g(alpha_t x + sigma_t n, t) - n ),    n ~ N(0, I),  t ~ U{t_min..t_max}
@@ -18,19 +18,11 @@ class SDS(Method):
     Source: arXiv 2209.14988, eq. 3 with w(t) = sigma_t^2.
     """
 
-    t_min: float = 0.02
-    t_max: float = 0.98
-
     name = "SDS"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_range(self.t_min, self.t_max)
 
     def gradient(self, state, x, step, draws):
         schedule = state.schedule
-        t = draws.timesteps(int(len(schedule) * self.t_min), min(int(len(schedule) * self.t_max), len(schedule) - 1))
-        n = draws.normal()
+        t, n = self.draw_t(schedule, draws), draws.normal()
         x_t = schedule.add_noise(x, t, n)
         e_g = state.prior.predict_noise(x_t, t, state.cond, self.cfg)
         return schedule.at("sigma", t, x) ** 2 * (e_g - n), t
