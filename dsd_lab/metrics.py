@@ -1,4 +1,4 @@
-"""Fidelity, diversity and agreement with DDIM, measured against a prior whose pictures are known.
+"""Fidelity, diversity and agreement with DDIM, measured against the pictures that a prior knows, or was trained on.
 
 All distances between pictures are RMSE per channel with pictures in [0, 1].
 """
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from .features import blocks, clip_score, inception_fid, lpips
-from .priors import ImageSet, Prior
+from .priors import Prior
+from .worlds import PictureWorld
 
-__all__ = ["Estimate", "Report", "Unknown", "bootstrap", "clip_score", "coverage", "distances", "effective_modes", "evaluate",
-           "evaluate_unknown", "frechet_distance", "inception_fid", "jackknife", "kid", "lpips", "mean_pairwise", "modes_even",
-           "precision_recall", "table", "vendi_score"]
+__all__ = ["Estimate", "Report", "Unknown", "bootstrap", "clip_score", "clipped", "coverage", "distances",
+           "effective_modes", "evaluate", "evaluate_unknown", "frechet_distance", "inception_fid", "jackknife", "kid",
+           "lpips", "mean_pairwise", "modes_even", "precision_recall", "saturation", "table", "vendi_score"]
 
 RADIUS = 0.1  # a mode counts as reached by pictures at most this far from it
 FEWEST = 64  # pictures a set for neighbourhoods and covariances; below it they say more about the number than about the set
@@ -111,10 +112,11 @@ def evaluate(images: Tensor, prior: Prior, prompt: str, reference: Tensor | None
     reference: DDIM's pictures from the same seeds, (B, 3, H, W), for the agreement. Raises TypeError for a prior
     without known pictures, ValueError for shapes or values that do not fit.
     """
-    if not isinstance(prior, ImageSet):
-        raise TypeError(f"evaluate needs a prior whose pictures are known (an ImageSet), got {prior.name}")
-    pictures = prior.world.images(prompt)
-    _check(prior.shape, images=images, reference=reference)
+    world = getattr(prior, "world", None)
+    if not isinstance(world, PictureWorld):
+        raise TypeError(f"evaluate needs a prior with a world of pictures (an ImageSet or a mini of one), got {prior.name}")
+    pictures = world.images(prompt)
+    _check(tuple(pictures.shape[1:]), images=images, reference=reference)
     n = len(images)
     distance, mode = distances(images, pictures).min(1)
     between = distances(images, images)
@@ -155,6 +157,24 @@ def evaluate_unknown(images: Tensor, reference: Tensor | None = None) -> Unknown
 def apart(images: Tensor, reference: Tensor) -> Tensor:
     """RMSE between the pictures of two equally long batches, one by one: float64 (B,)."""
     return (images.double() - reference.double()).flatten(1).square().mean(1).sqrt()
+
+
+WHITE = 250 / 255  # a pixel with all channels above it is background
+
+
+def saturation(images: Tensor) -> float:
+    """Mean HSV saturation, (max - min) / max over the channels, of the pixels that are not white; images (B, 3, H, W)."""
+    high, low, shown = images.amax(1), images.amin(1), images.amin(1) < WHITE
+    return float(((high - low) / high.clamp(min=1e-6))[shown].double().mean()) if bool(shown.any()) else 0.0
+
+
+def clipped(images: Tensor) -> float:
+    """Share of channel values at 0 or 1 among the pixels that are not white: what a decoder has cut off; images (B, 3, H, W).
+
+    Drawings have pure black and pure colours of their own, so compare it with the data's.
+    """
+    shown = (images.amin(1, keepdim=True) < WHITE).expand_as(images)
+    return float(((images <= 0) | (images >= 1))[shown].double().mean()) if bool(shown.any()) else 0.0
 
 
 # ---- sets of pictures against sets of pictures ------------------------------------------------------------------------

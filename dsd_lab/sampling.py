@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class Trajectory:
     def images(self) -> Tensor:
         """`final` as pictures (B, 3, H, W) in [0, 1]."""
         return self.prior.decode(self.final)
+
+    def select(self, items: Tensor) -> Trajectory:
+        """The paths of some items of the batch, int64 (n,)."""
+        return replace(self, x_t=self.x_t[:, items], eps=self.eps[:, items], x0=self.x0[:, items])
 
     def node(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """The last kept level at or above t, and the item: two int64 indices shaped like t, (..., B)."""

@@ -33,6 +33,7 @@ from .metrics import RADIUS, Estimate, apart, bootstrap, distances, jackknife, m
 from .priors import ImageSet, Prior, check_cfg
 from .report import file_names, prepare_folder, write_file
 from .sampling import ddim
+from .worlds import PictureWorld
 
 VERSION = 1  # of the table's form
 TABLE, PICTURES, REFERENCE = "table.jsonl", "pictures", "DDIM"
@@ -204,8 +205,8 @@ def _numbers(prior: Prior, prompt: str, images: Tensor, reference: Tensor | None
     nothing = [None] * len(images)
     agreement = nothing if reference is None else apart(images, reference).tolist()
     distance, nearest, same = nothing, nothing, nothing
-    if isinstance(prior, ImageSet):
-        pictures = prior.world.images(prompt)
+    if isinstance(world := getattr(prior, "world", None), PictureWorld):
+        pictures = world.images(prompt)
         distance, nearest = (v.tolist() for v in distances(images, pictures).min(1))
         if reference is not None:
             same = [a == b for a, b in zip(nearest, distances(reference, pictures).argmin(1).tolist(), strict=True)]
@@ -251,18 +252,21 @@ def _header(prior: Prior, grid: Grid, cells: Sequence[Cell]) -> dict:
 
     prompts = list(dict.fromkeys(cell.prompt for cell in cells))
     about: dict = {"name": prior.name, "shape": prior.shape}
-    known = isinstance(prior, ImageSet)
+    world = getattr(prior, "world", None)
+    known = isinstance(world, PictureWorld)
     if known:
-        data = hashlib.blake2b(prior.world.pixels.numpy().tobytes(), digest_size=16)
-        data.update(prior.world.label.numpy().tobytes())
-        about |= {"scale": prior.scale, "data": data.hexdigest()}
+        data = hashlib.blake2b(world.pixels.numpy().tobytes(), digest_size=16)
+        data.update(world.label.numpy().tobytes())
+        about |= {"data": data.hexdigest()}
+    if isinstance(prior, ImageSet):
+        about |= {"scale": prior.scale}
     header = {
         "table": "dsd_lab study", "version": VERSION, "dsd_lab": __version__, "prior": about,
         "grid": {"methods": {name: {"class": type(m).__name__, **asdict(m)} for name, m in grid.methods.items()},
                  "prompts": prompts, "seeds": check_seeds(grid.seeds),
                  "settings": [asdict(Setting.of(s)) for s in grid.settings], "ddim_steps": grid.ddim_steps},
-        "pictures": {p: len(prior.world.index(p)) for p in prompts} if known else None,
-        "rows": len(cells) * len(grid.seeds), "credit": prior.world.credit if known else "",
+        "pictures": {p: len(world.index(p)) for p in prompts} if known else None,
+        "rows": len(cells) * len(grid.seeds), "credit": world.credit if known else "",
         "packages": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
     return json.loads(json.dumps(header))  # tuples become lists, as they are when read back

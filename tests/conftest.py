@@ -1,14 +1,14 @@
-"""What every test and every notebook under test runs with: two threads, no network, no font-cache noise."""
+"""What every test and every notebook under test runs with: two threads unless told otherwise, no network, no font-cache noise."""
 
 import os
 
-os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2",
-                   "MPLBACKEND": "agg"})
+os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "MPLBACKEND": "agg"})
+os.environ["MKL_NUM_THREADS"] = os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture

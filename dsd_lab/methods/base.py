@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, NamedTuple
 
@@ -40,6 +41,18 @@ class State:
     def __init__(self, prior: Prior, cond: Condition, e_star: Tensor, steps: int, **kept: Tensor):
         self.prior, self.cond, self.e_star, self.steps, self.kept = prior, cond, e_star, steps, kept
         self.schedule: NoiseSchedule = prior.schedule
+
+    def select(self, items: Tensor) -> State:
+        """The state of some items of the batch, int64 (n,): in 3-D, of the views that a step looks at."""
+        part = copy(self)
+        part.cond, part.e_star = self.cond.select(items.tolist()), self.e_star[items]
+        part.kept = {name: value[items] for name, value in self.kept.items()}
+        return part
+
+    def merge(self, items: Tensor, part: State) -> None:
+        """Take back what a selected part has kept."""
+        for name, value in part.kept.items():
+            self.kept[name] = self.kept[name].index_copy(0, items, value)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.kept)

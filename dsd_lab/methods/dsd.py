@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -128,13 +129,22 @@ class DSDState(State):
     def __init__(self, prior, cond, e_star, steps, path: Trajectory):
         super().__init__(prior, cond, e_star, steps)
         self.path = path
+        self.block = max(1, prior.preferred_batch // len(e_star))
+
+    def select(self, items):
+        part = copy(self)  # which views come next is not known: n is made for one step
+        part.cond, part.e_star = self.cond.select(items.tolist()), self.e_star[items]
+        part.path, part.block, part.kept = self.path.select(items), 1, {}
+        return part
+
+    def merge(self, items, part):
+        pass
 
     def noise(self, method: DSD, step: int, draws: Draws) -> tuple[Tensor, Tensor]:
         """t' (B,) and n = e_g(path(t'), t') (B, *shape) for this step."""
         first = int(self.kept["first"]) if self.kept else -1
         if not self.kept or not first <= step < first + len(self.kept["n"]):
-            block = max(1, self.prior.preferred_batch // len(self.e_star))
-            ahead = range(step, min(step + block, self.steps))
+            ahead = range(step, min(step + self.block, self.steps))
             t = torch.stack([method.t_prime(k, self.steps, self.schedule, draws, self.e_star) for k in ahead])
             t, n = self._snapped(t) if method.snap else (t, self._predicted(t, method.cfg))
             self.kept, first = {"first": torch.tensor(step), "t": t, "n": n}, step

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-from ..worlds import folder, icons
+import torch
+
+from ..worlds import PictureWorld, folder, icons
 from .base import Condition, Prediction, Prior, Query, check_cfg, guidance_terms, guide
 from .exact import ExactPrior, GaussianMixture, ImageSet
+from .pipeline import PipelinePrior, load_pipeline
 
-__all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "Prediction", "Prior", "Query", "check_cfg",
-           "guidance_terms", "guide", "load_prior"]
+__all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "PipelinePrior", "Prediction", "Prior", "Query", "check_cfg",
+           "guidance_terms", "guide", "load_pipeline", "load_prior"]
+
+MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that come with the package
+MINIS: dict[str, Callable[[], PictureWorld] | None] = {"icons-mini": lambda: icons(64)}  # and the world each one has seen
 
 
 @lru_cache(maxsize=4)
@@ -19,16 +26,40 @@ def _icons(size: int) -> ImageSet:
     return ImageSet(icons(size))
 
 
-def load_prior(name: str | Path, size: int = 64) -> Prior:
-    """A prior by name: "icons" (exact, shipped), or a folder of pictures with one sub-folder a label.
+@lru_cache(maxsize=4)
+def _mini(name: str, device: str | torch.device, dtype: torch.dtype | None) -> PipelinePrior:
+    if not (MODELS / name).is_dir():
+        raise ValueError(f'the network of "{name}" is not in this copy of the package: there is no folder {MODELS / name}')
+    world = MINIS[name]
+    return load_pipeline(MODELS / name, device, dtype, world=world and world(), name=name)
 
-    size: side of the pictures in pixels; 32 makes a smaller, faster prior.
+
+_hub = lru_cache(maxsize=1)(load_pipeline)  # these are large: one is kept
+
+
+def load_prior(name: str | Path, size: int = 64, *, download: bool = False, device: str | torch.device = "auto",
+               dtype: torch.dtype | None = None) -> Prior:
+    """A prior by name: a shipped one, a pipeline's folder, a folder of pictures, or a hub id, the first of these that fits.
+
+    "icons" (exact); "icons-mini" (a small network); a folder with a model_index.json, as diffusers saves pipelines; a folder
+    of pictures with one sub-folder a label (exact); "owner/name", a pipeline on the Hugging Face hub.
+    size: side of an exact prior's pictures in pixels; 32 makes a smaller, faster prior. A network has its own.
+    download: whether a hub id may be fetched from the network; else it must have been before.
+    device, dtype: of a network, see `PipelinePrior`; exact priors are on the CPU.
     Raises ValueError for an unknown name (with the nearest) or an unusable folder.
     """
+    path = Path(name).expanduser()
     if str(name) == "icons":
         return _icons(size)
-    if Path(name).expanduser().is_dir():
-        return ImageSet(folder(Path(name).expanduser(), size))
-    near = difflib.get_close_matches(str(name), ["icons"], 1, 0.5)
+    if str(name) in MINIS:
+        return _mini(str(name), device, dtype)
+    if path.is_dir():
+        of_network = any((path / part).exists() for part in ("model_index.json", "unet", "transformer", "config.json"))
+        return load_pipeline(path, device, dtype) if of_network else ImageSet(folder(path, size))
+    if path.is_file() or str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
+        return _hub(str(name), device, dtype, download)
+    near = difflib.get_close_matches(str(name), ["icons", *MINIS], 1, 0.5)
     hint = f' did you mean "{near[0]}"?' if near else ""
-    raise ValueError(f'unknown prior "{name}";{hint} allowed: "icons", or a folder of pictures with one sub-folder a label')
+    shipped = ", ".join(f'"{own}"' for own in ["icons", *MINIS])
+    raise ValueError(f'unknown prior "{name}";{hint} allowed: {shipped}, a folder of pictures with one sub-folder a label, '
+                     'a folder with a model_index.json, or a hub id "owner/name"')

@@ -12,25 +12,34 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..cameras import Camera, nearest
 from ..draws import starting_noise
 from ..schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What the prior is asked for: one prompt for the whole batch, or one an item. Made by `Prior.condition`."""
+    """What the prior is asked for: one prompt (and negative, and camera) for the whole batch, or one an item.
+
+    Made by `Prior.condition`, which sees to it that all that is there is equally long.
+    """
 
     prompt: tuple[str, ...]
     negative: tuple[str, ...] | None = None
+    camera: tuple[Camera, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt)
 
     def repeat(self, times: int) -> Condition:
         """The condition of the batch laid `times` times one after the other."""
+        return self if len(self) == 1 else self.select(list(range(len(self))) * times)
+
+    def select(self, items: Sequence[int]) -> Condition:
+        """The condition of some items of the batch, in that order."""
         if len(self) == 1:
             return self
-        return Condition(self.prompt * times, self.negative and self.negative * times)
+        return Condition(*(part and tuple(part[i] for i in items) for part in (self.prompt, self.negative, self.camera)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,15 +133,34 @@ class Prior(ABC):
     def decode(self, x: Tensor) -> Tensor:
         raise TypeError(f"{self.name} is a prior of points, not of pictures: it has no decode")
 
-    def condition(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None) -> Condition:
-        """The condition for a prompt, or for one prompt an item. Raises ValueError for an unknown prompt."""
-        prompt = self._resolved(prompt)
-        if negative is not None:
-            negative = self._resolved(negative)
-            negative = negative * len(prompt) if len(negative) == 1 else negative
-            if len(negative) != len(prompt):
-                raise ValueError(f"{len(prompt)} prompts but {len(negative)} negatives; give one, or one an item")
-        return Condition(prompt, negative)
+    def condition(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None,
+                  camera: Camera | Sequence[Camera] | None = None) -> Condition:
+        """The condition for a prompt, or for one prompt an item; likewise its negative, and the camera it is seen from.
+
+        Raises ValueError for an unknown prompt, or a camera that the prior does not know.
+        """
+        parts = {"prompts": self._resolved(prompt),
+                 "negatives": None if negative is None else self._resolved(negative),
+                 "cameras": self._seen_from(camera)}
+        longest = max(len(part) for part in parts.values() if part)
+        for name, part in parts.items():
+            if part and len(part) not in (1, longest):
+                raise ValueError(f"{len(part)} {name} for {longest} items; give one, or one an item")
+        return Condition(*(part and (part * longest if len(part) == 1 else part) for part in parts.values()))
+
+    def _seen_from(self, camera: Camera | Sequence[Camera] | None) -> tuple[Camera, ...] | None:
+        if camera is None and self.cameras is None:
+            return None
+        if camera is None or self.cameras is None:
+            wants = "needs a camera" if camera is None else "takes no camera"
+            raise ValueError(f"{self.name} {wants}: condition(prompt, camera=...)")
+        cameras = (camera,) if isinstance(camera, Camera) else tuple(camera)
+        if self.cameras != "any":
+            for one in cameras:
+                if one not in self.cameras:
+                    raise ValueError(f"{self.name} knows {len(self.cameras)} cameras and {one} is not one of them; "
+                                     f"the nearest is {self.cameras[nearest(one, self.cameras)]} (prior.cameras lists them)")
+        return cameras
 
     def _resolved(self, prompt: str | Sequence[str]) -> tuple[str, ...]:
         return tuple(self.resolve(p) for p in ([prompt] if isinstance(prompt, str) else prompt))

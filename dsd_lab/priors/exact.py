@@ -28,8 +28,8 @@ from .base import Condition, Prior, Query
 class ExactPrior(Prior):
     """The optimal denoiser of a labelled mixture of isotropic Gaussians; a label's components are its condition.
 
-    means (N, D) float64; width () or (N,): the components' standard deviations, 0 for points; log_weight (N,);
-    label (N,) int64: which of `prompts` a component belongs to. The unconditional distribution is all of them.
+    means (N, D), float64 (float32 to save memory); width () or (N,): the components' standard deviations, 0 for points;
+    log_weight (N,); label (N,) int64: which of `prompts` a component belongs to. The unconditional distribution is all of them.
     Its term "degraded" stands for what a text prior is told to avoid ("blurry, low quality"): all of `degraded`.
     """
 
@@ -38,7 +38,8 @@ class ExactPrior(Prior):
         # its native output is E[x0]: eps then follows without dividing by a small alpha
         base = schedule or NoiseSchedule.stable_diffusion()
         super().__init__(shape, NoiseSchedule(base.alphas_cumprod, "sample"))
-        self.means, self.width, self.log_weight = means.double(), width.double(), log_weight.double()
+        # float32 pictures stay as they are: a bank of views would not fit twice
+        self.means, self.width, self.log_weight = means, width.double(), log_weight.double()
         self.label, self.prompts = label, tuple(prompts)
         self._cast: dict[torch.dtype, tuple[Tensor, ...]] = {}
 
@@ -55,7 +56,11 @@ class ExactPrior(Prior):
 
     def members(self, prompt: str) -> Tensor:
         """Which components a prompt's distribution holds: int64 positions (n,)."""
-        return (self.label == self.prompts.index(self.resolve(prompt))).nonzero()[:, 0]
+        return self.mask([self.resolve(prompt)])[0].nonzero()[:, 0]
+
+    def mask(self, prompts: Sequence[str]) -> Tensor:
+        """Which components each prompt's distribution holds: bool (n, N)."""
+        return self.label[None] == torch.tensor([self.prompts.index(prompt) for prompt in prompts])[:, None]
 
     def log_density(self, x: Tensor, t: int | Tensor, cond: Condition | None = None) -> Tensor:
         """log p_t(x_t), of the condition or (None) of everything: (B,). Its gradient is -eps / sigma."""
@@ -96,8 +101,7 @@ class ExactPrior(Prior):
             raise ValueError(f'no term "{term}" here; allowed: uncond, cond, degraded, and negative if the condition has one')
         if len(set(prompts)) == 1:
             prompts = prompts[:1]
-        wanted = torch.tensor([self.prompts.index(prompt) for prompt in prompts])
-        mask = self.label[None] == wanted[:, None]
+        mask = self.mask(prompts)
         columns = mask.any(0).nonzero()[:, 0]
         return columns, mask[:, columns]
 

@@ -2,5 +2,6 @@
 
 from .icons import icons
 from .pictures import PictureWorld, folder
+from .toybox import ToyboxWorld, Toys, make_toys, render, toybox
 
-__all__ = ["PictureWorld", "folder", "icons"]
+__all__ = ["PictureWorld", "Toys", "ToyboxWorld", "folder", "icons", "make_toys", "render", "toybox"]

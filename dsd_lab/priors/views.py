@@ -1,0 +1,97 @@
+"""The exact prior of a finite set of objects, each seen from a fixed bank of cameras."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..cameras import Camera
+from ..schedule import NoiseSchedule
+from ..worlds.toybox import ToyboxWorld
+from .base import Prior, Query
+from .exact import ExactPrior, ImageSet, picture_scale
+
+
+class OneView(ImageSet):
+    """What one camera of the bank shows: the exact prior of all objects' pictures from there.
+
+    An object may be under several prompts ("a chair", "a red chair"), so a prompt is a mask over the objects.
+    """
+
+    def __init__(self, world: ToyboxWorld, camera: int, scale: float, mean_picture: Tensor, schedule: NoiseSchedule):
+        self.world, self.name, self.scale, self.mean_picture = world, world.name, scale, mean_picture
+        means = scale * (world.views[:, camera].float() / 127.5 - 1 - mean_picture).flatten(1)
+        even = torch.full((len(means),), -math.log(len(means)))
+        ExactPrior.__init__(self, means, torch.tensor(0.0), even, world.kind_label, world.prompts, tuple(mean_picture.shape),
+                            schedule)
+
+    def mask(self, prompts: Sequence[str]) -> Tensor:
+        mask = torch.zeros(len(prompts), len(self.means), dtype=torch.bool)
+        for row, prompt in zip(mask, prompts, strict=True):
+            row[self.world.index(prompt)] = True
+        return mask
+
+
+class ViewSet(Prior):
+    """The exact prior of a world of objects: x = scale (2 image - 1 - mean picture), shape (3, H, W), from a bank's cameras.
+
+    Its condition names the camera of each item; any other camera than the bank's is a ValueError. The same seed's e* serves
+    all views of an object: which object each view's own path ends at is that view's affair, and they need not agree.
+    scale: as for `ImageSet`.
+    """
+
+    preferred_batch = 24
+
+    def __init__(self, world: ToyboxWorld, scale: float | None = None, schedule: NoiseSchedule | None = None):
+        shape = tuple(world.views.shape[2:])
+        base = schedule or NoiseSchedule.stable_diffusion()
+        super().__init__(shape, NoiseSchedule(base.alphas_cumprod, "sample"))
+        self.world, self.name, self.prompts, self.cameras = world, world.name, world.prompts, world.cameras
+        self.scale = float(picture_scale(shape[-1]) if scale is None else scale)
+        self.mean_picture = world.views.flatten(0, 1).float().mean(0) / 127.5 - 1
+        self._views: dict[Camera, OneView] = {}
+
+    def view(self, camera: Camera) -> OneView:
+        """The exact prior of what one camera of the bank shows; made at its first use and kept."""
+        if camera not in self._views:
+            number = self.cameras.index(camera)
+            self._views[camera] = OneView(self.world, number, self.scale, self.mean_picture, self.schedule)
+        return self._views[camera]
+
+    @cached_property
+    def _any_view(self) -> OneView:
+        return self.view(self.cameras[0])
+
+    def resolve(self, prompt: str) -> str:
+        return self.world.resolve(prompt)
+
+    def members(self, prompt: str) -> Tensor:
+        """Which objects a prompt describes: int64 positions (n,)."""
+        return self.world.index(prompt)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] to the prior's space, differentiably. Raises ValueError for another shape."""
+        return self._any_view.encode(images)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """From the prior's space to pictures (B, 3, H, W), clamped to [0, 1]."""
+        return self._any_view.decode(x)
+
+    def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
+        # each camera has its own pictures: the items are sorted by camera, answered camera by camera, and put back
+        outputs = [{term: torch.empty_like(query.x) for term in query.terms} for query in queries]
+        seen_from = [query.cond.camera * (len(query.x) // len(query.cond)) for query in queries]
+        for camera in dict.fromkeys(camera for cameras in seen_from for camera in cameras):
+            parts, places = [], []
+            for query, cameras, output in zip(queries, seen_from, outputs, strict=True):
+                if items := [i for i, other in enumerate(cameras) if other == camera]:
+                    parts.append(Query(query.x[items], query.t[items], query.cond.select(items), query.terms))
+                    places.append((output, items))
+            for (output, items), answer in zip(places, self.view(camera)._outputs(parts), strict=True):
+                for term, part in answer.items():
+                    output[term][items] = part
+        return outputs

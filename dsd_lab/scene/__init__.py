@@ -1,0 +1,10 @@
+"""Scenes in three dimensions: fields, their pictures and meshes, and what keeps them in shape."""
+
+from .field import Field, GridField, HashField, Occupancy
+from .fit import fit_views, psnr
+from .regularisers import REFERENCE, Ramp, regularisation
+from .render import Rendering, render
+from .scene import Scene
+
+__all__ = ["REFERENCE", "Field", "GridField", "HashField", "Occupancy", "Ramp", "Rendering", "Scene", "fit_views", "psnr",
+           "regularisation", "render"]

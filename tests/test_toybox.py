@@ -1,0 +1,370 @@
+"""The toybox: distances worked by hand, pictures against closed forms, twins, prompts and the cache."""
+
+import math
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dsd_lab.cameras import Camera, orbit
+from dsd_lab.worlds import ToyboxWorld, Toys, make_toys, render, toybox
+from dsd_lab.worlds.toybox import COLOURS, KINDS
+from dsd_lab.worlds.toybox_builder import INK, SNOW, Toy
+from dsd_lab.worlds.toybox_shapes import SHAPES, reach
+from dsd_lab.worlds.toybox_toys import _gathered, check_kind, with_article
+
+RED, BLUE = COLOURS["red"], COLOURS["blue"]
+FRONT, BACK = Camera(0, 0), Camera(180, 0)
+
+
+def alone(build) -> Toys:
+    """One toy of the shapes that `build` adds, neither moved nor scaled."""
+    toy = Toy("apple", 0)
+    build(toy)
+    return _gathered(["apple"], ["red"], [toy])
+
+
+def at(*points):
+    return torch.tensor([points], dtype=torch.float32)
+
+
+# Shapes
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "point", "distance"),
+    [
+        ("ball", (0.5, 0.5, 0.5), (1, 0, 0), 0.5),
+        ("ball", (0.5, 0.5, 0.5), (0.3, 0, 0.4), 0.0),
+        ("ball", (0.5, 0.5, 0.5), (0, 0, 0), -0.5),
+        ("ball", (0.5, 0.2, 0.1), (0, 0, 0), -0.1),
+        ("ball", (0.5, 0.2, 0.1), (0, 0.5, 0), 0.3),
+        ("box", (0.3, 0.2, 0.1), (1, 0, 0), 0.7),
+        ("box", (0.3, 0.2, 0.1), (0.6, 0.6, 0), 0.5),
+        ("box", (0.3, 0.2, 0.1, 0, 0.05), (0.6, 0.6, 0), 0.45),
+        ("box", (0.3, 0.2, 0.1), (0, 0, 0), -0.1),
+        ("cone", (0.5, 0.5, 0.4), (1, 0, 0), 0.5),
+        ("cone", (0.5, 0.5, 0.4), (0, -1, 0), 0.6),
+        ("cone", (0.5, 0.5, 0.4), (0.8, 0.8, 0), 0.5),
+        ("cone", (0.5, 0.5, 0.4), (0, 0.3, 0), -0.1),
+        ("cone", (1, 0, 0.5), (0.5, 1.0, 0), math.sqrt(0.5)),  # its side falls by 45 degrees
+        ("pill", (0.2, 0.2, 0.5), (0, 1, 0), 0.3),
+        ("pill", (0.2, 0.2, 0.5), (0, 0.1, -1), 0.8),
+        ("pill", (0.3, 0.1, 0.5), (0, -1, 0), 0.2),
+        ("pill", (0.3, 0.1, 0.5), (0, 1, 0), 0.4),
+        ("ring", (0.5, 0.1), (0, 0, 0), 0.4),
+        ("ring", (0.5, 0.1), (0.3, 0.2, 0.4), 0.1),
+        ("prism", (0.5, 1, 0, 0.1), (0, -0.5, 0), 0.5),
+        ("prism", (0.5, 1, 0, 0.1), (0, 0.3, 0.4), 0.3),
+        ("prism", (1, 1, 0, 0.5), (1, 1, 0), math.sqrt(0.5)),
+        ("prism", (1, 1, 1, 0.5), (2, 0.5, 0), 1.0),  # its tip above the right corner
+        ("prism", (0.5, 1, 0, 0.1), (0, 0.3, 0), -0.1),
+    ],
+)
+def test_distance_by_hand(shape, size, point, distance):
+    sizes = torch.tensor(list(size) + [0.0] * (5 - len(size))).reshape(5, 1, 1, 1)
+    found = SHAPES[shape](torch.tensor(point, dtype=torch.float32).reshape(1, 1, 3, 1), sizes)
+    assert found.item() == pytest.approx(distance, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_reach_is_how_far_the_distance_is_negative(shape):
+    sizes = torch.tensor([0.4, 0.3, 0.2, 0.1, 0.05]).reshape(5, 1, 1, 1)
+    if shape in ("ball", "pill", "ring", "prism"):
+        sizes[4] = 0
+    points = torch.rand(1, 1, 3, 200_000, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
+    inside = points[0, 0][:, SHAPES[shape](points, sizes)[0, 0] < 0]
+    for u in torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, -1], [1, 2, -1]]), dim=1):
+        far = reach(shape, u.reshape(1, 1, 3, 1), sizes).item()
+        assert 0.8 * far - 0.02 < (u @ inside).amax() <= far + 1e-5
+
+
+def test_a_cut_is_taken_out_of_the_body_and_not_of_parts():
+    def build(t):
+        t.ball((0, 0, 0), 0.5, RED, role="body")
+        t.box((0, -1, 0), (1, 1, 1), BLUE, role="cut", edge=0)
+        t.ball((0, -0.3, 0), 0.1, INK)
+
+    toys = alone(build)
+    points = at((0, 0.7, 0), (0, -0.1, 0.2), (0, 0.1, 0), (0, -0.3, 0), (0.2, 0, 0))
+    wanted = [0.2, 0.1, -0.1, -0.1, 0.0]
+    assert toys.sdf(points)[0].tolist() == pytest.approx(wanted, abs=1e-6)
+    colours = toys.colour(at((0, 0.5, 0), (0.3, -0.001, 0), (0, -0.4, 0)))[0]
+    assert torch.allclose(colours, torch.tensor([RED, BLUE, INK]))
+
+
+def test_bodies_melt_into_each_other_and_parts_do_not():
+    def build(role):
+        def balls(t):
+            t.melt = 0.2
+            for side in (-1, 1):
+                t.ball((side * 0.3, 0, 0), 0.3, RED, role=role)
+
+        return alone(balls)
+
+    between = at((0, 0.1, 0), (0.8, 0, 0))
+    apart = math.hypot(0.3, 0.1) - 0.3
+    assert build("part").sdf(between)[0].tolist() == pytest.approx([apart, 0.2])
+    assert build("body").sdf(between)[0].tolist() == pytest.approx([apart - 0.2 / 4, 0.2])  # far from one: unchanged
+
+
+def test_later_paint_goes_over_earlier():
+    def build(t):
+        t.ball((0, 0, 0), 0.5, RED)
+        t.ball((0, 0, 0.5), 0.3, SNOW, role="paint")
+        t.box((0, 0, 0.5), (0.1, 0.1, 0.1), BLUE, role="paint")
+
+    colours = alone(build).colour(at((0, 0, 0.5), (0.2, 0, 0.46), (0.5, 0, 0)))[0]
+    assert torch.allclose(colours, torch.tensor([BLUE, SNOW, RED]))
+
+
+def test_density_is_opaque_inside():
+    toys = alone(lambda t: t.ball((0, 0, 0), 0.5, RED))
+    assert toys.density(at((0, 0, 0), (0.5, 0, 0), (1, 0, 0)), 40)[0].tolist() == pytest.approx([40, 20, 0], abs=1e-4)
+    with pytest.raises(ValueError, match="sharpness must be greater than 0, got 0"):
+        toys.density(at((0, 0, 0)), 0)
+
+
+def test_distance_has_a_gradient():
+    points = at((0.6, 0, 0.8), (0, -0.7, 0)).requires_grad_()
+    toys = alone(lambda t: t.ball((0, 0, 0), 0.5, RED))
+    (normal,) = torch.autograd.grad(toys.sdf(points).sum(), points)
+    assert torch.allclose(normal, at((0.6, 0, 0.8), (0, -1, 0)), atol=1e-5)
+
+
+def test_points_are_checked():
+    with pytest.raises(ValueError, match=r"points must be \(1 or 2, P, 3\), got \(3, 5, 3\)"):
+        make_toys("duck", [0, 1]).sdf(torch.zeros(3, 5, 3))
+    assert make_toys("duck", [0, 1]).sdf(torch.zeros(1, 0, 3)).shape == (2, 0)
+
+
+# Pictures
+
+
+@pytest.fixture(scope="module")
+def ball():
+    return alone(lambda t: t.ball((0, 0, 0), 0.5, (1.0, 1.0, 1.0)))
+
+
+def test_silhouette_of_a_ball(ball):
+    seen = render(ball, [FRONT, Camera(70, 30)], 64)
+    radius = math.tan(math.asin(0.5 / 3)) / math.tan(math.radians(20)) * 32  # of the cone that touches it, in pixels
+    assert seen.alpha.sum(dim=(2, 3, 4))[0].tolist() == pytest.approx([math.pi * radius**2] * 2, rel=0.012)
+    assert seen.alpha.min() == 0 and seen.alpha.max() == 1
+    assert (seen.rgb[seen.alpha.expand_as(seen.rgb) == 0] == 1).all()  # on white
+
+
+def test_depth_of_a_ball(ball):
+    depth = render(ball, [FRONT, Camera(0, 0, 2)], 33).depth
+    assert depth[0, :, 0, 16, 16].tolist() == pytest.approx([2.5, 1.5], abs=1e-3)
+    assert depth[0, 0, 0, 0, 0] == 0
+
+
+def test_the_light_stays_in_the_world(ball):
+    front, back, top, low = render(ball, [FRONT, BACK, Camera(0, 90), Camera(0, -90)], 32).rgb[0].mean(1)
+    assert front[16, 20] > front[16, 11]  # the light is on the right, seen from the front
+    assert back[16, 20] < back[16, 11]  # and on the left, seen from the back
+    assert front[16, 16] > back[16, 16] and top[16, 16] > low[16, 16]
+
+
+def test_render_is_the_same_alone_and_in_a_batch():
+    toys = make_toys(["duck", "mug", "duck"], [3, 4, 5])
+    cameras = orbit(2)
+    batch = render(toys, cameras, 32)
+    for i in range(3):
+        one = render(toys.subset(i), cameras[1:], 32)
+        assert (one.rgb[0, 0] - batch.rgb[i, 1]).abs().mean() < 1e-3  # but for a ray that just grazes
+    assert batch.rgb.shape == (3, 2, 3, 32, 32) and batch.alpha.shape == batch.depth.shape == (3, 2, 1, 32, 32)
+    assert batch.rgb.min() >= 0 and batch.rgb.max() <= 1
+
+
+def test_render_refuses():
+    with pytest.raises(TypeError, match="cameras must be a sequence"):
+        render(make_toys("duck", [0]), FRONT)
+    with pytest.raises(ValueError, match="size must be an int of at least 1"):
+        render(make_toys("duck", [0]), [FRONT], 0)
+
+
+# Toys
+
+
+@pytest.fixture(scope="module")
+def many():
+    return make_toys([kind for kind in KINDS for _ in range(8)], list(range(8)) * len(KINDS))
+
+
+def test_toys_are_in_the_unit_sphere_and_fill_it(many):
+    around = torch.nn.functional.normalize(torch.randn(1, 2000, 3, generator=torch.Generator().manual_seed(0)), dim=2)
+    assert many.sdf(around).min() > 0
+    assert many.sdf(around * 0.9).amin(1).max() < 0.08
+
+
+def test_distance_is_never_too_large(many):  # or a ray would jump through the surface
+    points = torch.rand(1, 4000, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    distance = many.sdf(points)
+    for own in distance[::5]:
+        outer, inner = points[0, own > 0], points[0, own < 0]
+        nearest = torch.cdist(outer, inner).amin(1)
+        assert (own[own > 0] <= nearest + 1e-4).all()
+
+
+def test_toys_come_from_their_seed():
+    points = torch.rand(1, 300, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    toys, again = make_toys(["chair", "duck", "chair"], [5, 5, 6]), make_toys("chair", [5])
+    assert torch.allclose(again.sdf(points)[0], toys.sdf(points)[0], atol=1e-6)
+    assert (toys.sdf(points)[0] - toys.sdf(points)[2]).abs().max() > 0.05
+    assert torch.equal(toys.subset([2, 0]).sdf(points)[1], toys.subset(0).sdf(points)[0])
+
+
+def test_every_colour_comes_up(many):
+    for kind in KINDS:
+        assert {c for c, own in zip(many.colours, many.kinds, strict=True) if own == kind} == set(COLOURS)
+
+
+def test_colours_dominate(many):
+    seen = render(many, [Camera(30, 20), Camera(-150, 0)], 32)
+    pixels = ((seen.rgb - (1 - seen.alpha)) / seen.alpha.clamp(min=0.01)).movedim(2, -1).flatten(1, 3)
+    palette = torch.tensor(list(COLOURS.values())) * 0.88  # under the light
+    nearest = torch.cdist(pixels, palette).argmin(2)
+    votes = torch.nn.functional.one_hot(nearest, len(palette)) * (seen.alpha > 0.9).flatten(1)[..., None]
+    elected = [list(COLOURS)[i] for i in votes.sum(1).argmax(1).tolist()]
+    assert sum(a == b for a, b in zip(elected, many.colours, strict=True)) > 0.85 * len(many)
+
+
+def test_kinds_are_distinct(many):
+    masks = render(many, [FRONT, Camera(60, 20)], 16).alpha.flatten(1).reshape(len(KINDS), 8, -1)
+    means = masks.mean(1)
+    apart = torch.cdist(means, means) / means.shape[1] ** 0.5
+    assert apart.fill_diagonal_(1).min() > 0.05
+
+
+@pytest.mark.parametrize("seed", [10, 11])
+def test_twins_differ_only_behind(seed):
+    twins = make_toys([kind for kind in KINDS for _ in range(3)], [seed] * 3 * len(KINDS), [0, 1, 2] * len(KINDS))
+    rgb = render(twins, [Camera(-45, 0), Camera(0, 20), Camera(45, 20), Camera(-135, 20), BACK]).rgb
+    rgb = rgb.unflatten(0, (len(KINDS), 3))
+    rmse = (rgb - rgb.roll(1, dims=1)).square().mean(dim=(3, 4, 5)).sqrt()  # (kinds, pairs, views)
+    assert rmse[:, :, :3].max() < 0.01
+    assert rmse[:, :, 3:].min() > 0.04
+    assert len(set(twins.captions)) == len(KINDS)
+
+
+def test_captions():
+    toys = make_toys(["chair", "apple", "teddy bear"], [0, 1, 2])
+    assert toys.captions == tuple(with_article(f"{c} {k}") for c, k in zip(toys.colours, toys.kinds, strict=True))
+    assert with_article("orange apple") == "an orange apple" and with_article("teddy bear") == "a teddy bear"
+    assert repr(toys) == "Toys(3 of apple, chair, teddy bear)" and len(toys) == 3
+
+
+def test_make_toys_refuses():
+    with pytest.raises(ValueError, match='unknown kind "dargon"; did you mean "dragon"'):
+        make_toys(["dargon"], [0])
+    with pytest.raises(TypeError, match="a kind is a string such as 'apple', got int"):
+        check_kind(3)
+    with pytest.raises(ValueError, match="equally many, got 1, 2 and 2"):
+        make_toys(["duck"], [0, 1])
+    with pytest.raises(ValueError, match="every back must be 0, 1, 2 or None, got 3"):
+        make_toys(["duck"], [0], [3])
+    with pytest.raises(ValueError, match="seeds is empty"):
+        make_toys("duck", [])
+
+
+# The world and its cache
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DSD_LAB_CACHE", str(tmp_path / "cache"))
+    toybox.cache_clear()
+    yield tmp_path / "cache"
+    toybox.cache_clear()
+
+
+def small(size=64, per_kind=1):
+    return toybox(size, per_kind, (Camera(30, 20),))
+
+
+def test_world(cache):
+    world = small()
+    assert isinstance(world, ToyboxWorld) and world.name == "toybox" and "Apache-2.0" in world.credit
+    assert world.views.shape == (16, 1, 3, 64, 64) and world.views.dtype == torch.uint8
+    assert world.prompts[:16] == tuple(with_article(kind) for kind in KINDS)
+    assert set(world.prompts[16:]) == set(world.toys.captions)
+    assert repr(world) == "ToyboxWorld(16 toys, 1 views of 64x64, 32 prompts)"
+    for prompt in world.prompts:
+        assert world.resolve(prompt) == prompt and len(world.index(prompt)) == 1
+    assert world.kind_label.tolist() == list(range(16)) and len(world.groups.unique()) == 16
+
+
+def test_prompts(cache):
+    world = small()
+    assert world.resolve("Teddy  Bear") == world.resolve("teddy") == "a teddy bear"
+    assert world.resolve("an dragon") == "a dragon" and world.resolve("burger") == "a hamburger"
+    with pytest.raises(ValueError, match=re.escape('unknown prompt "a dargon"; did you mean "a dragon"? (32 prompts')):
+        world.index("a dargon")
+    with pytest.raises(TypeError, match="a prompt is a string such as 'an apple', got int"):
+        world.index(3)
+
+
+def test_images(cache):
+    world = small()
+    duck = world.images("duck")
+    assert duck.shape == (1, 1, 3, 64, 64) and duck.dtype == torch.float32
+    assert torch.equal((duck * 255).round().byte(), world.views[world.index("a duck")])
+    assert torch.equal(world.images("duck", 0), duck[:, 0]) and len(world.images()) == 16
+    with pytest.raises(ValueError, match="camera_index must be from 0 to 0, got 1"):
+        world.images("duck", 1)
+
+
+def test_smaller_pictures_are_means(cache):
+    large, middle = small(), small(16)
+    block = large.views[3, 0, 1, 20:24, 24:28].float().mean()
+    assert abs(middle.views[3, 0, 1, 5, 6] - block) <= 0.5
+    assert middle.views.shape == (16, 1, 3, 16, 16) and len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("size", "near"), [(48, 32), (128, 64), (8, 16), ("64", 64), (True, 16)])
+def test_sizes(size, near):
+    with pytest.raises(ValueError, match=f"size must be one of 16, 32, 64, got .*; try {near}"):
+        toybox(size)
+
+
+def test_plan_has_twins():
+    from dsd_lab.worlds.toybox import _plan
+
+    seeds, backs = _plan(16)
+    assert seeds == [*range(10), 10, 10, 10, 11, 11, 11] and backs == [None] * 10 + [0, 1, 2] * 2
+    assert _plan(3) == ([0, 1, 2], [None] * 3)
+    with pytest.raises(ValueError, match="per_kind must be an int of at least 1, got 0"):
+        toybox(64, 0)
+
+
+def test_cache_is_reused(cache, monkeypatch):
+    views = small().views
+    toybox.cache_clear()
+    monkeypatch.setattr(sys.modules["dsd_lab.worlds.toybox"], "render", None)  # would fail if it were called
+    assert torch.equal(small().views, views)
+    assert [file.suffix for file in cache.iterdir()] == [".npz"]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:1000], lambda b: b"", lambda b: b[:5000] + b"\0" * 500 + b[5500:]])
+def test_damaged_cache_is_made_anew(cache, damage):
+    views = small().views
+    (file,) = cache.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    toybox.cache_clear()
+    assert torch.equal(small().views, views)
+    with np.load(file, allow_pickle=False) as content:
+        assert content["views"].shape == (16, 1, 3, 64, 64)
+
+
+def test_failed_write_leaves_nothing(cache, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        small()
+    assert list(cache.iterdir()) == []
