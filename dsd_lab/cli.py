@@ -156,6 +156,73 @@ def prompts(prior: Annotated[str, typer.Option(help='"icons", or a folder of pic
 
 
 @app.command()
+def train(
+    world: Annotated[str, typer.Argument(help='"icons", "toybox", or a folder with one sub-folder of pictures a label.')],
+    out: Annotated[Path, typer.Option(help="The pipeline's folder; the same command again goes on.")] = Path("my-mini"),
+    steps: Annotated[int | None, typer.Option(help="Steps of the network; the recipe's if not given.")] = None,
+    autoencoder_steps: Annotated[int | None, typer.Option(help="Steps of the autoencoder; the recipe's if not given.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures in a step of the network.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the weights and the draws.")] = 0,
+    precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (mixed precision, on a GPU).")] = "no",
+    device: Annotated[str, typer.Option(help="auto or cpu; for several: `accelerate launch -m dsd_lab.cli train ...`.")] = "auto",
+    every: Annotated[int, typer.Option(help="Steps between checkpoints and pictures.")] = 250,
+) -> None:
+    """Train a mini: a small, complete text-to-image pipeline, written as a diffusers folder."""
+    from .quality import sample
+    from .train import Recipe, TrainingSet
+    from .train import train as run_training
+    from .viz.pictures import png, sheet
+    from .worlds import folder, icons
+
+    given = {"steps": steps, "autoencoder_steps": autoencoder_steps, "batch": batch}
+    recipe = Recipe(seed=seed, precision=precision, **{k: v for k, v in given.items() if v is not None})
+    data = TrainingSet.toys() if world == "toybox" else TrainingSet.of(icons() if world == "icons" else folder(world))
+    shown = list(dict.fromkeys(texts[0] for texts in data.captions))[::max(1, len(data.captions) // 64)][:6]
+
+    def pictures(pipe, step):
+        from .priors import PipelinePrior
+        from .report import write_file
+
+        prior = PipelinePrior(pipe, device="cpu")
+        made = sample(prior, shown, range(8), 25, 4.0)
+        (out / "samples").mkdir(exist_ok=True)
+        write_file(out / "samples" / f"{step:06d}.png", png(sheet(dict(zip(shown, made, strict=True)), title=f"step {step}")))
+
+    run_training(data, out, recipe, device=device, every=every, samples=None if data.cameras is not None else pictures)
+    typer.echo(f"{out}: a pipeline folder; dsd_lab.load_prior(\"{out}\") opens it")
+
+
+@app.command()
+def quality(
+    name: Annotated[str, typer.Argument(help="A mini: a shipped one, or a folder that `dsd-lab train` wrote.")],
+    world: Annotated[str | None, typer.Option(help='"icons" or a folder: what it was trained on; shipped ones know.')] = None,
+    cfg: Annotated[float, typer.Option(help="Guidance.")] = 4.0,
+    steps: Annotated[int, typer.Option(help="DDIM steps.")] = 25,
+    card: Annotated[bool, typer.Option(help="Write the model card and the sheet of samples into its folder.")] = False,
+) -> None:
+    """Measure a mini: whether samples show what was asked for, how near they are to the training pictures, how diverse."""
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    from .priors import MODELS, load_pipeline, load_prior
+    from .quality import quality as measure
+    from .quality import write_card
+    from .worlds import folder, icons
+
+    if world is None:
+        prior = load_prior(name)
+    else:
+        prior = load_pipeline(name, world=icons() if world == "icons" else folder(world), name=Path(name).name)
+    with tqdm(total=len(prior.prompts), unit=" prompts", disable=None) as bar:
+        measured, samples = measure(prior, steps=steps, cfg=cfg, progress=lambda _: bar.update())
+    for key, value in asdict(measured).items():
+        typer.echo(f"{key:<16} {value:.3f}" if isinstance(value, float) else f"{key:<16} {value}")
+    if card:
+        write_card(prior, measured, samples, MODELS / name if world is None else Path(name))
+
+
+@app.command()
 def lab() -> None:
     """Open the course in JupyterLab."""
     raise SystemExit(subprocess.call([sys.executable, "-m", "jupyter", "lab", str(notebooks_folder() / "00_start_here.ipynb")]))

@@ -29,7 +29,37 @@ class Step(NamedTuple):
     gradient_rms: Tensor
 
 
-class Run:
+class Loop:
+    """What can be driven step by step: iterating goes on where it stopped, and `finish()` drives it to its end.
+
+    A subclass gives `__next__`, which takes a step, adds 1 to `index` and raises StopIteration at `steps`.
+    """
+
+    steps: int
+    index: int = 0
+
+    def __iter__(self):
+        return self
+
+    def finish(self, progress: Callable[[Loop], None] | None = None):
+        """Drive the run to its end and return it; Ctrl-C stops it after the step under way, with all it has.
+
+        progress: called with the run after each step.
+        """
+        with _interrupt_between_steps() as interrupted:
+            for _ in self:
+                if progress:
+                    progress(self)
+                if interrupted():
+                    break
+        return self
+
+    @property
+    def finished(self) -> bool:
+        return self.index >= self.steps
+
+
+class Run(Loop):
     """An optimisation under way: it owns x, the optimiser, the draws, the step and the method's state.
 
     Iterating yields a `Step` after each optimisation step and goes on where it stopped; `finish()` drives it to the
@@ -41,7 +71,7 @@ class Run:
     def __init__(self, prior: Prior, cond: Condition, method: Method, seeds: Sequence[int], steps: int, start, optimizer,
                  lr: float, refresh: int, dtype: torch.dtype | None):
         self.prior, self.cond, self.method, self.seeds = prior, cond, method, check_seeds(seeds)
-        self.steps, self.refresh, self.index = steps, refresh, 0
+        self.steps, self.refresh = steps, refresh
         if len(cond) not in (1, len(self.seeds)):
             raise ValueError(f"{len(cond)} prompts for {len(self.seeds)} seeds; give one prompt, or one a seed")
         dtype = dtype or prior.dtype
@@ -65,9 +95,6 @@ class Run:
             return start.detach().to(self.e_star).clone()
         return torch.zeros_like(self.e_star) if start == "zeros" else self.method.start(self.state).clone()
 
-    def __iter__(self):
-        return self
-
     @torch.no_grad()
     def __next__(self) -> Step:
         if self.index >= self.steps:
@@ -82,23 +109,6 @@ class Run:
         self.optimizer.step()
         self.index += 1
         return Step(self.index, self.last[0].clone(), self.x.clone(), self.last[1].clone())
-
-    def finish(self, progress: Callable[[Run], None] | None = None) -> Run:
-        """Drive the run to its end and return it; Ctrl-C stops it after the step under way, with all it has.
-
-        progress: called with the run after each step.
-        """
-        with _interrupt_between_steps() as interrupted:
-            for _ in self:
-                if progress:
-                    progress(self)
-                if interrupted():
-                    break
-        return self
-
-    @property
-    def finished(self) -> bool:
-        return self.index >= self.steps
 
     @property
     def images(self) -> Tensor:
@@ -128,6 +138,7 @@ class Run:
         self.state.load_state_dict(part("method."))
         self.target = part("target").get("")
         self.last = (state.get("last.t"), state.get("last.rms"))
+        self.optimizer.state.clear()
         if kept := part("optimizer."):
             self.optimizer.state[self.x] = kept
 

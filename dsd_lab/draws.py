@@ -59,3 +59,22 @@ class Draws:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.set_state(saved.clone())  # set_state misreads a view into a larger tensor
+
+
+class ViewDraws(Draws):
+    """The draws of one object seen from several views: one generator, asked in the order of the views.
+
+    views: how many the next draws are for. `generator` serves the object's other choices too: its cameras, its rays.
+    """
+
+    def __init__(self, seed: int, shape: tuple[int, ...], dtype=torch.float32, device="cpu"):
+        super().__init__([seed], shape, dtype, device)
+        self.views, self.generator = 1, self.generators[0]
+
+    def uniform(self) -> Tensor:
+        """U[0, 1) for each view: float64 (V,)."""
+        return torch.rand(self.views, generator=self.generator, dtype=torch.float64)
+
+    def normal(self) -> Tensor:
+        """N(0, I) for each view: (V, *shape)."""
+        return torch.randn((self.views, *self.shape), generator=self.generator).to(self.device, self.dtype)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from .distill import Run, check_settings, distill
+from .distill_scene import SCENE_DSD, SceneRun, distill_scene
 from .draws import check_seeds
 from .methods import DSDStar, Method
 from .metrics import Report, evaluate
 from .priors import Prior
 from .sampling import ddim
+from .scene import Scene
 
 
 def distill_images(prior: Prior, prompt: str | Sequence[str], method: Method, seeds: Sequence[int], steps: int = 300, *,
@@ -28,6 +31,32 @@ def distill_images(prior: Prior, prompt: str | Sequence[str], method: Method, se
     if len(prior.shape) != 3:
         raise TypeError(f"distill_images needs a prior of pictures; {prior.name} has items of shape {prior.shape}: use distill")
     return distill(prior, prior.condition(prompt, negative), method, seeds, steps, **settings).finish(progress)
+
+
+def text_to_3d(prior: Prior, prompt: str, method: Method = SCENE_DSD, seed: int = 0, steps: int = 400, *,
+               checkpoint: str | Path | None = None, every: int = 50, progress: Callable[[SceneRun], None] | None = None,
+               **settings) -> Scene:
+    """Distil one object from a prior of views and return the scene: `scene.render(camera)`, `.mesh()`, `.turntable(path)`.
+
+    method: DSD in its "x0" form down to t_min = 0.02 unless given, which lets the views agree (see lesson 07).
+    checkpoint: a .safetensors file, written every so many steps and on Ctrl-C; if it is there, the run goes on from it, to the
+    same result. settings: as in `distill_scene`. progress: called with the run after each step.
+    Ctrl-C returns what there is. Raises ValueError for anything that cannot be, a checkpoint of another run among it.
+    """
+    run = distill_scene(prior, prompt, method, seed, steps, **settings)
+    file = None if checkpoint is None else Path(checkpoint)
+    if file is not None and file.is_file():
+        run.resume(file)
+
+    def after_step(run):
+        if file is not None and run.index % every == 0:
+            run.save(file)
+        if progress:
+            progress(run)
+    run.finish(after_step)
+    if file is not None:
+        run.save(file)
+    return run.scene
 
 
 @dataclass(frozen=True)

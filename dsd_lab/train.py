@@ -6,6 +6,7 @@ a text encoder and a UNet learn together to denoise the latents. Both stages che
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .priors.pipeline import quiet
+from .report import write_file
 from .schedule import NoiseSchedule
 
 BLURRY = "blurry"  # for negative prompts: every caption, the empty one too, is also seen with this word, on blurred pictures
@@ -273,10 +276,12 @@ def run_stage(stage: Stage, loss_at: Callable[[nn.Module, int], Tensor], acceler
               each: Callable[[Stage], None] | None = None) -> None:
     """Drive a stage to its end: a progress bar with the time left, a checkpoint every so many steps and on Ctrl-C.
 
-    loss_at: (network, step) -> loss. each: called at every checkpoint, after it is written.
+    loss_at: (network, step) -> loss. each: called at every checkpoint, after it is written. A finished stage stays as it is.
     """
     from tqdm import tqdm
 
+    if stage.step >= stage.steps:
+        return
     network, adam = accelerator.prepare(stage.network, stage.adam)
     first = accelerator.is_main_process
     smooth, began, before = None, time.perf_counter(), stage.seconds
@@ -369,12 +374,10 @@ def train(data: TrainingSet, out: Path | str, recipe: Recipe | None = None, *, d
     second.resume()
 
     def show(stage):
-        if samples:
-            now = {k: v.detach().clone() for k, v in stage.network.state_dict().items()}
-            stage.load_averaged()
-            samples(assemble(parts), stage.step)
-            stage.network.load_state_dict(now)
-            stage.network.train()
+        if samples:  # a copy, since a `PipelinePrior` freezes, casts and moves what it is made of
+            shown = copied(parts)
+            Denoiser(shown["unet"], shown["text_encoder"]).eval().load_state_dict(stage.averaged, strict=False)
+            samples(assemble(shown), stage.step)
 
     run_stage(second, latents_loss, accelerator, every, show)
     second.load_averaged()
@@ -417,26 +420,28 @@ def encode_all(vae: nn.Module, pixels: Tensor, device, batch: int = 64) -> Tenso
 
 def assemble(parts: dict):
     """The components as a `StableDiffusionPipeline`."""
-    from diffusers import StableDiffusionPipeline
-    from diffusers.utils import logging
+    with quiet():  # it warns that there is no safety checker; there is nothing here to check
+        from diffusers import StableDiffusionPipeline
 
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns that there is no safety checker; there is nothing here to check
-    try:
         return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
-    finally:
-        logging.set_verbosity(before)
+
+
+def copied(parts: dict) -> dict:
+    """The components with networks of their own."""
+    return {name: copy.deepcopy(part) if isinstance(part, nn.Module) else part for name, part in parts.items()}
 
 
 def export(parts: dict, out: Path, facts: dict) -> None:
     """Write the pipeline in half precision as safetensors, and training.json with the facts of its training."""
-    import copy
-
-    half = {k: copy.deepcopy(v).to("cpu", torch.float16) if isinstance(v, nn.Module) else v for k, v in parts.items()}
-    assemble(half).save_pretrained(out, safe_serialization=True)
-    temporary = out / "training.json.part"
-    temporary.write_text(json.dumps(facts, indent=1) + "\n")
-    os.replace(temporary, out / "training.json")
+    half = copied(parts)
+    with quiet():
+        for part in half.values():
+            if isinstance(part, nn.Module):
+                part.to("cpu", torch.float16)
+        assemble(half).save_pretrained(out, safe_serialization=True)
+    for file in (out / "model_index.json", out / "tokenizer" / "tokenizer_config.json"):  # a name that transformers 4 knows too
+        write_file(file, file.read_text(encoding="utf-8").replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'))
+    write_file(out / "training.json", json.dumps(facts, indent=1) + "\n")
 
 
 def hardware(device) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
-from ..worlds import PictureWorld, folder, icons
+from ..worlds import PictureWorld, folder, icons, toybox
 from .base import Condition, Prediction, Prior, Query, check_cfg, guidance_terms, guide
 from .exact import ExactPrior, GaussianMixture, ImageSet
 from .pipeline import PipelinePrior, load_pipeline
+from .views import ViewSet
 
-__all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "PipelinePrior", "Prediction", "Prior", "Query", "check_cfg",
-           "guidance_terms", "guide", "load_pipeline", "load_prior"]
+__all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "PipelinePrior", "Prediction", "Prior", "Query", "ViewSet",
+           "check_cfg", "guidance_terms", "guide", "load_pipeline", "load_prior"]
 
 MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that come with the package
 MINIS: dict[str, Callable[[], PictureWorld] | None] = {"icons-mini": lambda: icons(64)}  # and the world each one has seen
@@ -24,6 +25,14 @@ MINIS: dict[str, Callable[[], PictureWorld] | None] = {"icons-mini": lambda: ico
 @lru_cache(maxsize=4)
 def _icons(size: int) -> ImageSet:
     return ImageSet(icons(size))
+
+
+@lru_cache(maxsize=2)
+def _toybox(size: int) -> ViewSet:
+    return ViewSet(toybox(size))
+
+
+EXACT = {"icons": _icons, "toybox": _toybox}
 
 
 @lru_cache(maxsize=4)
@@ -41,16 +50,17 @@ def load_prior(name: str | Path, size: int = 64, *, download: bool = False, devi
                dtype: torch.dtype | None = None) -> Prior:
     """A prior by name: a shipped one, a pipeline's folder, a folder of pictures, or a hub id, the first of these that fits.
 
-    "icons" (exact); "icons-mini" (a small network); a folder with a model_index.json, as diffusers saves pipelines; a folder
-    of pictures with one sub-folder a label (exact); "owner/name", a pipeline on the Hugging Face hub.
+    "icons" (exact); "toybox" (exact, objects seen from cameras); "icons-mini" (a small network); a folder with a
+    model_index.json, as diffusers saves pipelines; a folder of pictures with one sub-folder a label (exact); "owner/name", a
+    pipeline on the Hugging Face hub.
     size: side of an exact prior's pictures in pixels; 32 makes a smaller, faster prior. A network has its own.
     download: whether a hub id may be fetched from the network; else it must have been before.
     device, dtype: of a network, see `PipelinePrior`; exact priors are on the CPU.
     Raises ValueError for an unknown name (with the nearest) or an unusable folder.
     """
     path = Path(name).expanduser()
-    if str(name) == "icons":
-        return _icons(size)
+    if str(name) in EXACT:
+        return EXACT[str(name)](size)
     if str(name) in MINIS:
         return _mini(str(name), device, dtype)
     if path.is_dir():
@@ -58,8 +68,8 @@ def load_prior(name: str | Path, size: int = 64, *, download: bool = False, devi
         return load_pipeline(path, device, dtype) if of_network else ImageSet(folder(path, size))
     if path.is_file() or str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
         return _hub(str(name), device, dtype, download)
-    near = difflib.get_close_matches(str(name), ["icons", *MINIS], 1, 0.5)
+    near = difflib.get_close_matches(str(name), [*EXACT, *MINIS], 1, 0.5)
     hint = f' did you mean "{near[0]}"?' if near else ""
-    shipped = ", ".join(f'"{own}"' for own in ["icons", *MINIS])
+    shipped = ", ".join(f'"{own}"' for own in [*EXACT, *MINIS])
     raise ValueError(f'unknown prior "{name}";{hint} allowed: {shipped}, a folder of pictures with one sub-folder a label, '
                      'a folder with a model_index.json, or a hub id "owner/name"')

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..cameras import Camera, nearest
+from ..cameras import Camera, check_cameras, nearest
 from ..draws import starting_noise
 from ..schedule import NoiseSchedule
 
@@ -154,7 +154,7 @@ class Prior(ABC):
         if camera is None or self.cameras is None:
             wants = "needs a camera" if camera is None else "takes no camera"
             raise ValueError(f"{self.name} {wants}: condition(prompt, camera=...)")
-        cameras = (camera,) if isinstance(camera, Camera) else tuple(camera)
+        cameras = check_cameras([camera] if isinstance(camera, Camera) else camera)
         if self.cameras != "any":
             for one in cameras:
                 if one not in self.cameras:

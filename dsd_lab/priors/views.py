@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cameras import Camera
 from ..schedule import NoiseSchedule
-from ..worlds.toybox import ToyboxWorld
+from ..worlds.toybox import ToyboxWorld, resized
 from .base import Prior, Query
 from .exact import ExactPrior, ImageSet, picture_scale
 
@@ -22,18 +22,25 @@ class OneView(ImageSet):
     An object may be under several prompts ("a chair", "a red chair"), so a prompt is a mask over the objects.
     """
 
-    def __init__(self, world: ToyboxWorld, camera: int, scale: float, mean_picture: Tensor, schedule: NoiseSchedule):
-        self.world, self.name, self.scale, self.mean_picture = world, world.name, scale, mean_picture
+    def __init__(self, world: ToyboxWorld, camera: int, scale: float, mean_picture: Tensor, schedule: NoiseSchedule,
+                 masks: dict[str, Tensor]):
+        self._masks = masks  # of each prompt asked for so far; all views share them
+        self.world, self.name, self.scale, self.mean_picture = world, world.name, scale, mean_picture.double()
         means = scale * (world.views[:, camera].float() / 127.5 - 1 - mean_picture).flatten(1)
         even = torch.full((len(means),), -math.log(len(means)))
         ExactPrior.__init__(self, means, torch.tensor(0.0), even, world.kind_label, world.prompts, tuple(mean_picture.shape),
                             schedule)
 
+    @cached_property
+    def degraded(self) -> ExactPrior:
+        worse = super().degraded
+        return worse._with(worse.means.float(), worse.width)
+
     def mask(self, prompts: Sequence[str]) -> Tensor:
-        mask = torch.zeros(len(prompts), len(self.means), dtype=torch.bool)
-        for row, prompt in zip(mask, prompts, strict=True):
-            row[self.world.index(prompt)] = True
-        return mask
+        for prompt in set(prompts) - set(self._masks):
+            self._masks[prompt] = torch.zeros(len(self.means), dtype=torch.bool)
+            self._masks[prompt][self.world.index(prompt)] = True
+        return torch.stack([self._masks[prompt] for prompt in prompts])
 
 
 class ViewSet(Prior):
@@ -54,13 +61,19 @@ class ViewSet(Prior):
         self.scale = float(picture_scale(shape[-1]) if scale is None else scale)
         self.mean_picture = world.views.flatten(0, 1).float().mean(0) / 127.5 - 1
         self._views: dict[Camera, OneView] = {}
+        self._masks: dict[str, Tensor] = {}
 
     def view(self, camera: Camera) -> OneView:
         """The exact prior of what one camera of the bank shows; made at its first use and kept."""
         if camera not in self._views:
             number = self.cameras.index(camera)
-            self._views[camera] = OneView(self.world, number, self.scale, self.mean_picture, self.schedule)
+            self._views[camera] = OneView(self.world, number, self.scale, self.mean_picture, self.schedule, self._masks)
         return self._views[camera]
+
+    def at_size(self, size: int) -> ViewSet:
+        """The same objects in smaller pictures, and a scale that goes with them; for coarse to fine."""
+        now = self.shape[-1]
+        return self if size == now else ViewSet(resized(self.world, size), self.scale * now / size, self.schedule)
 
     @cached_property
     def _any_view(self) -> OneView:

@@ -26,10 +26,11 @@ def looks(rendering: Rendering) -> dict[str, Tensor]:
     opacity: black is full. depth: from 2 (yellow) to 4 (blue), the unit sphere seen from distance 3; white where there is
     nothing. normals: (x, y, z) + 1 halved as (red, green, blue): what faces right is red, up green, to the front blue.
     """
-    share = rendering.opacity.clamp(0, 1)
-    near = ((4 - rendering.depth[:, 0]) / 2).clamp(0, 1)
+    rendering = Rendering(*(None if part is None else part.detach() for part in rendering))
+    share, near = rendering.opacity.clamp(0, 1), ((4 - rendering.depth[:, 0]) / 2).clamp(0, 1)
     depth = torch.from_numpy(colormaps["viridis"](near.cpu().numpy())[..., :3]).to(share).movedim(-1, 1)
-    shown = {"colour": rendering.rgb.clamp(0, 1), "opacity": (1 - share).expand(-1, 3, -1, -1), "depth": 1 - share + share * depth}
+    shown = {"colour": rendering.rgb.clamp(0, 1), "opacity": (1 - share).expand(-1, 3, -1, -1),
+             "depth": 1 - share + share * depth}
     if rendering.normals is not None:
         shown["normals"] = 1 - share + share * (rendering.normals + 1) / 2
     return shown
@@ -38,7 +39,7 @@ def looks(rendering: Rendering) -> dict[str, Tensor]:
 def views_grid(rows: Mapping[str, Tensor], cameras: Sequence[Camera] = (), title: str = "", credit: str = "",
                tile: float = TILE) -> Figure:
     """Scene by view: rows {label: images (V, 3, H, W) in [0, 1]}, a column a view, headed by its camera's angles."""
-    return sheet(rows, [f"{camera.azimuth:.0f}°, {camera.elevation:.0f}°" for camera in cameras], title, credit, tile)
+    return sheet(rows, [f"{camera.azimuth:g}°\n{camera.elevation:g}° up" for camera in cameras], title, credit, tile)
 
 
 def look_from(scenes: Scene | Mapping[str, Scene] | Sequence[Scene], azimuth: float, elevation: float, size: int = 96,
@@ -56,8 +57,8 @@ def look_from(scenes: Scene | Mapping[str, Scene] | Sequence[Scene], azimuth: fl
     return figure, f"azimuth {camera.azimuth:.0f}, elevation {camera.elevation:.0f}; of the picture is covered: {cover}"
 
 
-def orbit_viewer(scenes: Scene | Mapping[str, Scene] | Sequence[Scene], size: int = 96, azimuth: float = 30,
-                 elevation: float = 20, shows: str = "colour"):
+def orbit_viewer(scenes: Scene | Mapping[str, Scene] | Sequence[Scene], size: int = 96, azimuth: int = 30,
+                 elevation: int = 20, shows: str = "colour"):
     """A live viewer of one or more scenes: each move of a slider renders them anew, so it also follows a scene that changes.
 
     scenes: one, or several side by side, {label: scene}. size: pixels a side to begin with. Returns a `controls.Explorer`
@@ -81,8 +82,8 @@ def camera_rig(cameras: Mapping[str, Sequence[Camera]], points: Tensor | None = 
                lines: Mapping[str, Tensor] | None = None, title: str = "") -> Figure:
     """Groups of cameras {name: cameras} around the unit sphere, as pyramids that open towards what they see.
 
-    points (P, 3), with colours (P, 3) in [0, 1], are drawn as dots, lines {name: (n, 3)} with a dot at each of their points. y is up and the
-    front, +z, faces the reader.
+    points (P, 3), with colours (P, 3) in [0, 1], are drawn as dots, lines {name: (n, 3)} with a dot at each of their points.
+    y is up, and the front, +z, faces the reader.
     """
     figure = Figure(figsize=(6.8, 5.4), dpi=110)
     axes = figure.add_axes((-0.1, -0.12, 1.2, 1.2), projection="3d", computed_zorder=False)  # its corners are empty
@@ -112,7 +113,7 @@ def camera_rig(cameras: Mapping[str, Sequence[Camera]], points: Tensor | None = 
         draw(path, color="#1d2129", lw=1.3, marker="o", ms=3.5, ls=("-", "--", ":")[k % 3], label=name, zorder=4)
     reach = 0.62 * max(camera.distance for group in cameras.values() for camera in group)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-0.62 * reach, reach))
-    axes.set_box_aspect((2, 2, 1.62), zoom=1.22)
+    axes.set_box_aspect((2, 2, 1.62), zoom=0.98)
     axes.view_init(elev=24, azim=-62)
     axes.set_axis_off()
     figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8.5, frameon=False)
@@ -128,15 +129,15 @@ def ray_figure(z: Tensor, density: Tensor, delta: float, colour: Tensor | None =
     if z.shape != density.shape or z.ndim != 1 or (colour is not None and colour.shape != (len(z), 3)):
         raise ValueError(f"z and density must be (S,) and colour (S, 3), got {tuple(z.shape)}, {tuple(density.shape)}"
                          + ("" if colour is None else f", {tuple(colour.shape)}"))
-    length = torch.full((1, 1), float(delta), dtype=density.dtype)
-    through, weights = transmittance(density[None], length)[0], composite(density[None], length)[0]
+    density, length = density.detach(), torch.full((1, 1), float(delta), dtype=density.dtype)
+    z, through, weights = (x.numpy() for x in (z, transmittance(density[None], length)[0], composite(density[None], length)[0]))
     figure = Figure(figsize=(6.8, 4.6), dpi=110)
     top, middle, bottom = figure.subplots(3, 1, sharex=True)
     top.fill_between(z, density, step="mid", color="#c9cfdd", lw=0)
     top.step(z, density, where="mid", color=COLOURS[0], lw=1.3)
     middle.step(z, through, where="mid", color=COLOURS[1], lw=1.5)
     middle.set_ylim(-0.05, 1.08)
-    bottom.bar(z, weights, width=0.9 * delta, color=COLOURS[2] if colour is None else colour.clamp(0, 1).numpy(),
+    bottom.bar(z, weights, width=0.9 * delta, color=COLOURS[2] if colour is None else colour.detach().clamp(0, 1).numpy(),
                edgecolor="#5f6b7a", lw=0.4)
     bottom.set_xlabel("distance from the camera", fontsize=9)
     for axes, name in ((top, "density\n$\\tau_i$"), (middle, "light left\n$T_i$"), (bottom, "weight\n$w_i$")):

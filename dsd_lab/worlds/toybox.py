@@ -5,7 +5,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -100,10 +100,18 @@ def toybox(size: int = 64, per_kind: int = 16, cameras: tuple[Camera, ...] = BAN
     prompts += [p for kind in KINDS for colour in COLOURS if (p := with_article(f"{colour} {kind}")) in shown]
     label = torch.arange(len(KINDS)).repeat_interleave(len(seeds))
     views = _cached_views(toys, check_cameras(cameras))
-    if size < 64:
-        views = torch.cat([_smaller(part, 64 // size) for part in views.split(16)])
     groups = label * (max(seeds) + 1) + torch.tensor(seeds * len(KINDS))
-    return ToyboxWorld(tuple(prompts), toys, label, groups, cameras, views)
+    return resized(ToyboxWorld(tuple(prompts), toys, label, groups, cameras, views), size)
+
+
+def resized(world: ToyboxWorld, size: int) -> ToyboxWorld:
+    """The world with pictures of another size, which must divide the present one; ValueError if it does not."""
+    now = world.views.shape[-1]
+    if size == now:
+        return world
+    if not isinstance(size, int) or size < 1 or now % size:
+        raise ValueError(f"the pictures are {now} x {now}; a smaller size must divide that, got {size!r}")
+    return replace(world, views=torch.cat([_smaller(part, now // size) for part in world.views.split(16)]))
 
 
 def _plan(per_kind):

@@ -1,0 +1,262 @@
+"""The optimisation loop on a scene: a method's gradient on the pictures of some views, carried back into the field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .cameras import BANK, Camera
+from .distill import Loop
+from .draws import ViewDraws
+from .methods import DDS, DSD, DSDStar, Method, State
+from .priors import Condition, Prior, ViewSet
+from .scene import GridField, Occupancy, Scene
+from .scene.mesh import write_whole
+from .scene.regularisers import regularisation
+
+VERSION = 1  # of the checkpoint's form
+
+
+class Stage(NamedTuple):
+    """A part of the run, coarse to fine: pictures of `size` pixels, a grid of `resolution`, share of the steps, views a step."""
+
+    size: int
+    resolution: int
+    share: float
+    views: int
+
+
+STAGES = (Stage(32, 32, 0.75, 4), Stage(64, 64, 0.25, 2))
+SCENE_DSD = DSD(form="x0", t_min=0.02)  # the form in which views that want different objects come to agree
+REFRESH = 4
+LEARNING_RATE = 0.1
+SAMPLES = 48
+EMPTY = 0.5  # a cell with less density than this is skipped
+REGULARISERS = {"sparsity": 0.01}
+
+
+class SceneStep(NamedTuple):
+    """A record of one step, detached from the run: the views it fitted, their pictures (V, 3, H, W), the method's last t."""
+
+    index: int
+    cameras: tuple[Camera, ...]
+    images: Tensor
+    t: Tensor
+
+
+class SceneRun(Loop):
+    """One object under way: it owns the scene, the optimiser, the draws, the held targets and the method's state.
+
+        each step:  x = encode(render(scene, views));  g from the method;  loss = |x - sg(x - g)|^2 / 2, mean over views
+
+    All views share the seed's e*; at a smaller size it is the mean of each block of pixels, times the block's side, so
+    that it is N(0, I) again and begins the same paths. refresh m > 1: each target x - g is held; every m steps the method
+    is asked for the next views' targets, in turn, and each step fits some of all that are held.
+    Iterating yields a `SceneStep` after each step; `state_dict()` is the checkpoint, to the bit.
+    """
+
+    def __init__(self, prior: Prior, cond: Sequence[str | None], method: Method, seed: int, steps: int, refresh: int,
+                 stages: Sequence[Stage] = STAGES, lr: float = LEARNING_RATE, regularisers=None, cameras=None):
+        self.prior, self.method, self.seed, self.steps, self.refresh = prior, method, seed, steps, refresh
+        self.cond, self.stages, self.lr = tuple(cond), tuple(stages), lr
+        self.regularisers = REGULARISERS if regularisers is None else dict(regularisers)
+        self.cameras = tuple(cameras or (BANK if prior.cameras in (None, "any") else prior.cameras))
+        self.scene = Scene(GridField(stages[0].resolution), Occupancy(threshold=EMPTY))
+        self.draws = ViewDraws(seed, prior.shape, prior.dtype, prior.device)
+        self.e_star = prior.noise([seed])[0]
+        self.settings = {"method": str(method), "prior": prior.name, "shape": prior.shape, "scale": getattr(prior, "scale", None),
+                         "prompt": cond[0], "negative": cond[1] or "", "seed": seed, "steps": steps, "refresh": refresh, "lr": lr,
+                         "stages": [tuple(s) for s in stages], "regularisers": self.regularisers,
+                         "cameras": f"{len(self.cameras)} (digest {crc32(repr(self.cameras).encode()):08x})"}
+        self._enter(0)
+
+    # ---- stages
+
+    def _enter(self, number: int) -> None:
+        """Begin a stage: its prior, the method's state for all cameras of the bank, the grid, a new optimiser."""
+        stage = self.stages[number]
+        self.stage, self.number = stage, number
+        self.here = self.prior.at_size(stage.size) if isinstance(self.prior, ViewSet) else self.prior
+        block = self.prior.shape[-1] // self.here.shape[-1]
+        e_star = F.avg_pool2d(self.e_star[None], block) * block
+        views = len(self.cameras)
+        with torch.no_grad():
+            e_star = e_star.expand(views, *self.here.shape).contiguous()
+            self.state: State = self.method.begin(self.here, self._condition(), e_star, -(-self.steps // self.refresh))
+        self.draws.shape = self.here.shape
+        if stage.resolution != self.scene.field.resolution:
+            self.scene.upsample(stage.resolution)
+        self.optimizer = self._adam()
+        self.target = torch.zeros(views, *self.here.shape, dtype=self.here.dtype, device=self.here.device)
+        self.held = torch.zeros(views, dtype=torch.bool)
+        self.order = torch.zeros(0, dtype=torch.int64)  # cameras still to come in this turn
+        self.t = torch.zeros(0, dtype=torch.int64)
+
+    def _condition(self) -> Condition:
+        prompt, negative = self.cond
+        if self.prior.cameras is None:
+            return self.here.condition([prompt] * len(self.cameras), negative)
+        return self.here.condition(prompt, negative, self.cameras)
+
+    def _adam(self):
+        return torch.optim.Adam(self.scene.field.parameters(), lr=self.lr, betas=(0.9, 0.99), eps=1e-15, foreach=False)
+
+    def _due(self, index: int) -> int:
+        """The number of the stage that a step belongs to."""
+        done = 0.0
+        for number, stage in enumerate(self.stages):
+            done += stage.share
+            if index < round(done * self.steps):
+                return number
+        return len(self.stages) - 1
+
+    # ---- a step
+
+    def __next__(self) -> SceneStep:
+        if self.index >= self.steps:
+            raise StopIteration
+        if (number := self._due(self.index)) != self.number:
+            self._enter(number)
+        ask = self.index % self.refresh == 0 or not bool(self.held.any())
+        if self.refresh == 1:
+            views = self._next(self.stage.views)
+            x, seen = self._look(views)
+            self._ask(views, x.detach())
+        else:
+            if ask:
+                views = self._next(2 * self.stage.views)
+                with torch.no_grad():
+                    self._ask(views, self._look(views)[0])
+            pool = self.held.nonzero()[:, 0]
+            views = pool[torch.randperm(len(pool), generator=self.draws.generator)[:self.stage.views]].sort().values
+            x, seen = self._look(views)
+        loss = (x - self.target[views]).square().sum() / (2 * len(views))
+        if self.regularisers:
+            # in units of one whole squared difference a pixel, so that a weight means the same at every size
+            loss = loss + x[0].numel() * self.unit**2 * regularisation(seen, self.index / self.steps, self.regularisers)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.scene.step()
+        self.index += 1
+        return SceneStep(self.index, tuple(self.cameras[i] for i in views.tolist()), seen.rgb.detach(), self.t.clone())
+
+    @property
+    def unit(self) -> float:
+        """How far x moves when a picture goes from black to white."""
+        return 2 * getattr(self.here, "scale", 1.0)
+
+    def _next(self, count: int) -> Tensor:
+        """The next cameras of the bank, in turn, each turn in a new order: int64 (count,), sorted."""
+        while len(self.order) < count:
+            self.order = torch.cat([self.order, torch.randperm(len(self.cameras), generator=self.draws.generator)])
+        views, self.order = self.order[:count].unique(), self.order[count:]
+        return views
+
+    def _look(self, views: Tensor):
+        """The views in the prior's space (V, *shape), and their rendering, with gradients unless they are switched off."""
+        cameras = [self.cameras[i] for i in views.tolist()]
+        seen = self.scene.render(cameras, self.stage.size, SAMPLES, grad=torch.is_grad_enabled(), generator=self.draws.generator)
+        side = getattr(self.here, "image_shape", self.here.shape)[-1]
+        images = seen.rgb if side == self.stage.size else F.interpolate(seen.rgb, (side, side), mode="bilinear",
+                                                                        align_corners=False)
+        return self.here.encode(images), seen
+
+    @torch.no_grad()
+    def _ask(self, views: Tensor, x: Tensor) -> None:
+        """Ask the method for the views' targets x - g, and hold them."""
+        part = self.state.select(views)
+        self.draws.views = len(views)
+        g, self.t = self.method.gradient(part, x, self.index // self.refresh, self.draws)
+        self.state.merge(views, part)
+        self.target[views], self.held[views] = x - g, True
+
+    # ---- keeping
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of the paths that the method keeps for all views of this stage."""
+        path = getattr(self.state, "path", None)
+        return 0 if path is None else sum(part.numel() * part.element_size() for part in (path.x_t, path.eps, path.x0))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that a run of the same settings needs to go on from here, to the bit: a flat dict of tensors."""
+        parts = {"index": torch.tensor(self.index), "stage": torch.tensor(self.number), "target": self.target, "held": self.held,
+                 "order": self.order, "t": self.t, **self.draws.state_dict()}
+        parts |= {f"method.{k}": v for k, v in self.state.state_dict().items()}
+        parts |= {f"scene.{k}": v for k, v in self.scene.state_dict().items()}
+        moments = self.optimizer.state_dict()["state"].get(0, {})
+        parts |= {f"optimizer.{k}": v for k, v in moments.items()}
+        return {name: tensor.detach().clone().contiguous() for name, tensor in parts.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint of a run with the same settings."""
+        def part(prefix):
+            return {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
+        self.index = int(state["index"])
+        if int(state["stage"]) != self.number:
+            self._enter(int(state["stage"]))
+        self.scene.load_state_dict(part("scene."))
+        self.optimizer = self._adam()
+        if moments := part("optimizer."):
+            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {0: moments}})
+        self.draws.load_state_dict(state)
+        self.state.load_state_dict(part("method."))
+        self.target, self.held, self.order, self.t = (state[k].clone() for k in ("target", "held", "order", "t"))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the checkpoint as .safetensors, whole or not at all: a full disk leaves the old one as it was."""
+        import json
+
+        from safetensors.torch import save_file
+
+        about = {"version": str(VERSION), "settings": json.dumps(self.settings, sort_keys=True)}
+        return write_whole(Path(path), lambda place: save_file(self.state_dict(), place, about))
+
+    def resume(self, path: str | Path) -> SceneRun:
+        """Go on from a checkpoint file. Raises ValueError for one of another prompt, version or setting."""
+        import json
+
+        from safetensors import safe_open
+        from safetensors.torch import load_file
+
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+        if about.get("version") != str(VERSION):
+            raise ValueError(f"{path} is no checkpoint of this version ({VERSION}): it says {about.get('version')}")
+        theirs, mine = json.loads(about["settings"]), json.loads(json.dumps(self.settings))
+        if differ := [f"{k} {theirs.get(k)!r} there, {mine[k]!r} here" for k in mine if theirs.get(k) != mine[k]]:
+            raise ValueError(f"{path} is the checkpoint of another run: {'; '.join(differ)}")
+        self.load_state_dict(load_file(path))
+        return self
+
+
+def distill_scene(prior: Prior, prompt: str, method: Method, seed: int, steps: int = 400, *, negative: str | None = None,
+                  refresh: int = REFRESH, stages: Sequence[Stage] = STAGES, lr: float = LEARNING_RATE, regularisers=None,
+                  cameras: Sequence[Camera] | None = None) -> SceneRun:
+    """A run of a method on a scene, one object, ready to iterate or `finish()`.
+
+    prompt: of the prior. seed: of e* and all draws. steps: optimisation steps. refresh: hold each target for so many steps.
+    stages: coarse to fine. lr: of Adam on the grid. regularisers: weights by name, see `dsd_lab.scene.regularisation`.
+    cameras: the views to optimise; the prior's own bank by default. Raises TypeError or ValueError for what cannot be.
+    """
+    if not isinstance(method, Method):
+        raise TypeError(f"method must be a method object such as dsd_lab.DSD(), got {method!r}")
+    if isinstance(method, (DSDStar, DDS)):
+        raise ValueError(f"{method.name} is for pictures: a scene cannot take its x from the prior")
+    for name, value in (("steps", steps), ("refresh", refresh)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int, one object a run, got {seed!r}")
+    if not 0 < lr < float("inf"):
+        raise ValueError(f"lr must be positive and finite, got {lr}")
+    if len(prior.shape) != 3:
+        raise TypeError(f"text_to_3d needs a prior of pictures; {prior.name} has items of shape {prior.shape}")
+    return SceneRun(prior, (prior.resolve(prompt), negative), method, seed, steps, refresh, stages, lr, regularisers, cameras)
