@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -174,4 +173,4 @@ def write_card(prior: PipelinePrior, measured: Quality, samples: Tensor, folder:
         "size": sum(file.stat().st_size for file in weights) / 1e6}))
     files = [*weights, folder / "model_index.json"]
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file in files]
-    write_file(folder / "checksums.sha256", os.linesep.join(lines) + "\n")
+    write_file(folder / "checksums.sha256", "\n".join(lines) + "\n")

@@ -45,6 +45,10 @@ def text_to_3d(prior: Prior, prompt: str, method: Method = SCENE_DSD, seed: int 
     """
     run = distill_scene(prior, prompt, method, seed, steps, **settings)
     file = None if checkpoint is None else Path(checkpoint)
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        raise ValueError(f"every must be an int of at least 1, got {every!r}")
+    if file is not None and not file.parent.is_dir():
+        raise ValueError(f"there is no folder {file.parent} for the checkpoint")
     if file is not None and file.is_file():
         run.resume(file)
 

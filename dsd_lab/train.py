@@ -40,7 +40,7 @@ class Recipe:
     autoencoder_batch: int = 8
     autoencoder_lr: float = 2e-3
     autoencoder_widths: tuple[int, ...] = (16, 32, 48)
-    steps: int = 8000
+    steps: int = 6400
     batch: int = 32
     lr: float = 1e-3
     prediction: str = "v_prediction"
@@ -89,10 +89,41 @@ class TrainingSet:
         """The pictures of a `PictureWorld`, each under its prompt."""
         return cls(world.name, world.pixels, [(world.prompts[i],) for i in world.label.tolist()], credit=world.credit)
 
+    @classmethod
+    def toys(cls, per_kind: int = 32, views: int = 12, seed: int = 0) -> TrainingSet:
+        """Renders of procedural toys at 64 px from random cameras, as "a chair" and as "a red chair", without `held_out_pairs`.
+
+        per_kind: toys of each kind before those are taken out. views: pictures of each. Takes about 10 ms a picture.
+        """
+        from .cameras import sample_cameras
+        from .priors.pipeline import camera_vector
+        from .worlds import make_toys, render
+        from .worlds.toybox import CREDIT, KINDS
+        from .worlds.toybox_toys import with_article
+
+        toys = make_toys([kind for kind in KINDS for _ in range(per_kind)], list(range(per_kind)) * len(KINDS))
+        without = set(held_out_pairs())
+        kept = [i for i, pair in enumerate(zip(toys.colours, toys.kinds, strict=True)) if pair not in without]
+        generator, pixels, cameras = generator_of(seed, "toys"), [], []
+        for part in torch.tensor(kept).split(8):  # eight toys share their cameras, so that the renderer has a batch
+            own = sample_cameras(views, generator)
+            pixels.append((render(toys.subset(part), own).rgb.flatten(0, 1) * 255).round().byte())
+            cameras.append(camera_vector(own).repeat(len(part), 1))
+        captions = [(with_article(toys.kinds[i]), toys.captions[i]) for i in kept for _ in range(views)]
+        return cls("toybox", torch.cat(pixels), captions, torch.cat(cameras), CREDIT)
+
     @property
     def words(self) -> list[str]:
-        """Every word of the captions, and `BLURRY`: the vocabulary, in alphabetical order."""
-        return sorted({word for texts in self.captions for text in texts for word in text.split()} | {BLURRY})
+        """Every word of the captions in small letters, and `BLURRY`: the vocabulary, in alphabetical order."""
+        return sorted({word for texts in self.captions for text in texts for word in text.lower().split()} | {BLURRY})
+
+
+def held_out_pairs() -> list[tuple[str, str]]:
+    """(colour, kind) pairs that training on toys never sees, one a kind: what a test of composition asks for."""
+    from .worlds.toybox import COLOURS, KINDS
+
+    colours = list(COLOURS)
+    return [(colours[i % len(colours)], kind) for i, kind in enumerate(KINDS)]
 
 
 # ---- the parts ------------------------------------------------------------------------------------------------------------
@@ -439,8 +470,11 @@ def export(parts: dict, out: Path, facts: dict) -> None:
             if isinstance(part, nn.Module):
                 part.to("cpu", torch.float16)
         assemble(half).save_pretrained(out, safe_serialization=True)
-    for file in (out / "model_index.json", out / "tokenizer" / "tokenizer_config.json"):  # a name that transformers 4 knows too
-        write_file(file, file.read_text(encoding="utf-8").replace('"TokenizersBackend"', '"PreTrainedTokenizerFast"'))
+    known = ("TokenizersBackend", "PreTrainedTokenizerFast")  # to transformers 4 too
+    plain = ("float16", "float32")  # else it would be read in another dtype than the rest
+    for name, (old, new) in {"model_index.json": known, "tokenizer/tokenizer_config.json": known,
+                             "text_encoder/config.json": plain}.items():
+        write_file(out / name, (out / name).read_text(encoding="utf-8").replace(f'"{old}"', f'"{new}"'))
     write_file(out / "training.json", json.dumps(facts, indent=1) + "\n")
 
 

@@ -266,3 +266,30 @@ def test_clip_score_of_a_small_network(tmp_path):
         out = net(input_ids=torch.tensor([[0, 2, 3, 1]]), pixel_values=((a - mean) / std).float())
     want = (out.logits_per_image[:, 0] / net.logit_scale.exp()).clamp(min=0) * 100
     torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-4)
+
+
+# ---- colours of what is shown -------------------------------------------------------------------------------------------
+
+def pixels(*colours):
+    """One picture whose pixels, in a row, have these colours."""
+    return torch.tensor(colours, dtype=f64).T[None, :, None]
+
+
+def test_saturation_by_hand():
+    """(max - min) / max over the channels: 1 for red however dark, 1/2 for (0.5, 0.25, 0.3), 0 for greys; white is left out."""
+    white, red, dark, half, grey = (1, 1, 1), (1, 0, 0), (0.2, 0, 0), (0.5, 0.25, 0.3), (0.6, 0.6, 0.6)
+    assert metrics.saturation(pixels(white, red, dark, half, grey)) == pytest.approx(2.5 / 4)
+    assert metrics.saturation(pixels(white, grey, (0, 0, 0))) == 0
+    assert metrics.saturation(pixels(white, (0.99, 1, 0.985))) == 0  # all above 250 / 255: white enough
+    assert metrics.saturation(pixels((1, 1, 0.9))) == pytest.approx(0.1)  # and this is not
+    both = torch.cat([pixels(red, white, white), pixels(grey, grey, white)])  # a mean over pixels, not over pictures
+    assert metrics.saturation(both) == pytest.approx(1 / 3)
+
+
+def test_clipped_by_hand():
+    """Of the nine values that are not white's, red has three at 0 or 1, (0.5, 0.25, 1) one and the grey none."""
+    white = (1, 1, 1)
+    assert metrics.clipped(pixels(white, (1, 0, 0), (0.5, 0.25, 1), (0.6, 0.6, 0.6))) == pytest.approx(4 / 9)
+    assert metrics.clipped(pixels(white, (0, 0, 0))) == 1
+    assert metrics.clipped(pixels(white, (0.999, 0.999, 1))) == 0
+    assert metrics.clipped(pixels((1e-6, 0.97, 0.5))) == 0

@@ -218,3 +218,36 @@ def test_the_mesh_of_a_field_looks_like_the_field():
     camera = Camera(35, 25)
     picture, volume = scenes.mesh_picture(scene.mesh(20, 48), camera, 48), scene.images([camera], 48, 128)[0]
     assert (picture - volume).abs().mean() < 0.03
+
+
+# ---- objects of several methods -------------------------------------------------------------------------------------
+
+def study_row(prompt, method, reached, distinct, pairwise=(0.2, 0.1, 0.3), scenes=8):
+    return {"prompt": prompt, "method": method, "scenes": scenes, "distinct": distinct, "reached": reached,
+            "pairwise": pairwise and list(pairwise), "distance": [0.05, 0.04, 0.06]}
+
+
+def test_an_objects_figure_has_a_line_a_method_and_a_colour_a_prompt():
+    reached = {"SDS": 1, "DSD": 5}
+    rows = [study_row(prompt, method, reached[method], 5) for prompt in ("a chair", "a dragon") for method in reached]
+    figure = scenes.objects_figure(rows, "objects", "credit")
+    FigureCanvasAgg(figure).draw()
+    count, distance, pairwise = figure.axes
+    assert [t.get_text() for t in count.get_yticklabels()] == ["SDS", "DSD"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a chair", "a dragon"]
+    dots = [(float(line.get_xdata()[0]), round(float(line.get_ydata()[0])), line.get_markerfacecolor() == "white")
+            for line in count.lines if len(line.get_xdata())]
+    assert sorted(dots) == [(1, 0, False), (1, 0, False), (5, 0, True), (5, 0, True), (5, 1, False), (5, 1, False)]
+    assert len(distance.containers) == len(pairwise.containers) == 4
+
+
+def test_an_objects_figure_says_who_had_fewer_seeds():
+    figure = scenes.objects_figure([study_row("a chair", "SDS", 1, 1), study_row("a chair", "DSD ode", 1, 1, scenes=4)])
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["SDS", "DSD ode (4 seeds)"]
+
+
+def test_an_objects_figure_does_without_what_was_not_measured():
+    figure = scenes.objects_figure([study_row("a chair", "SDS", 1, 1, pairwise=None)])
+    assert [len(axes.containers) for axes in figure.axes] == [0, 1, 0]
+    with pytest.raises(ValueError, match="nothing to show"):
+        scenes.objects_figure([])

@@ -135,6 +135,11 @@ class NetworkState(TrainedState):
         self.of_v = NoiseSchedule(self.schedule.alphas_cumprod, "v_prediction")
         self.begin_training(dict(self.net.named_parameters()), lr)
 
+    def select(self, items):
+        part = super().select(items)
+        part.prompt = self.prompt[items]
+        return part
+
     def e_phi(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's noise prediction, (B, *shape)."""
         phase = t.to(x_t)[:, None] / len(self.schedule) * torch.tensor(FREQUENCIES).to(x_t)

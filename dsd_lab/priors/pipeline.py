@@ -131,6 +131,15 @@ class PipelinePrior(Prior):
             self._embeddings.update(zip(missing, encoded, strict=True))
         return torch.stack([self._embeddings[text] for text in texts])
 
+    def blend(self, texts: dict[str, float]) -> str:
+        """A name for the weighted mean of texts' embeddings, to be used as a prompt of a `Condition`; weights add up to 1."""
+        name = " + ".join(f"{weight:.6f} [{text}]" for text, weight in texts.items())
+        if name not in self._embeddings:
+            weights = torch.tensor(list(texts.values()))
+            embedded = self._embed(list(texts))
+            self._embeddings[name] = torch.einsum("n,ntc->tc", weights.to(embedded), embedded)
+        return name
+
     # ---- the network
 
     def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:

@@ -62,6 +62,7 @@ class ViewSet(Prior):
         self.mean_picture = world.views.flatten(0, 1).float().mean(0) / 127.5 - 1
         self._views: dict[Camera, OneView] = {}
         self._masks: dict[str, Tensor] = {}
+        self._sizes: dict[int, ViewSet] = {}
 
     def view(self, camera: Camera) -> OneView:
         """The exact prior of what one camera of the bank shows; made at its first use and kept."""
@@ -71,9 +72,13 @@ class ViewSet(Prior):
         return self._views[camera]
 
     def at_size(self, size: int) -> ViewSet:
-        """The same objects in smaller pictures, and a scale that goes with them; for coarse to fine."""
+        """The same objects in smaller pictures, and a scale that goes with them; for coarse to fine. Made once and kept."""
         now = self.shape[-1]
-        return self if size == now else ViewSet(resized(self.world, size), self.scale * now / size, self.schedule)
+        if size == now:
+            return self
+        if size not in self._sizes:
+            self._sizes[size] = ViewSet(resized(self.world, size), self.scale * now / size, self.schedule)
+        return self._sizes[size]
 
     @cached_property
     def _any_view(self) -> OneView:

@@ -1,0 +1,478 @@
+"""The loop on a scene: its gradient, its turns, what is kept, what is written down and what is refused."""
+
+import math
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+
+from dsd_lab import (
+    CFD,
+    DDS,
+    DSD,
+    SDI,
+    SDS,
+    VSD,
+    Camera,
+    DSDStar,
+    GaussianMixture,
+    ImageSet,
+    Scene,
+    ddim,
+    distill_scene,
+    text_to_3d,
+)
+from dsd_lab.cameras import orbit
+from dsd_lab.distill_scene import Stage
+from dsd_lab.draws import Draws, ViewDraws
+from dsd_lab.methods import METHODS
+from dsd_lab.metrics_scene import judge
+from dsd_lab.priors import ViewSet
+from dsd_lab.scene import GridField, Occupancy
+from dsd_lab.scene.regularisers import Ramp, sparsity
+from dsd_lab.worlds import ToyboxWorld, make_toys, render
+from dsd_lab.worlds.toybox import resized
+
+f64 = torch.float64
+RING = orbit(6)
+ONE = (Stage(16, 8, 1.0, 2),)
+TWO = (Stage(16, 8, 0.5, 2), Stage(32, 12, 0.5, 1))
+KEEPING = [SDS(), DSD(form="x0"), DSD(), DSD(form="reference"), CFD(gamma=0.3), SDI(inversion="cached"),
+           VSD(particles="network")]
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Three chairs, two ducks and a mug from a ring of six cameras, 32 x 32."""
+    toys = make_toys(["chair", "chair", "chair", "duck", "duck", "mug"], [0, 1, 2, 0, 1, 0])
+    prompts = ("a chair", "a duck", "a mug", *toys.captions)
+    views = (render(toys, RING, 32).rgb * 255).round().byte()
+    return ToyboxWorld(prompts, toys, torch.tensor([0, 0, 0, 1, 1, 2]), torch.arange(6), RING, views)
+
+
+@pytest.fixture
+def prior(world):
+    return ViewSet(resized(world, 16))
+
+
+@pytest.fixture
+def large(world):
+    return ViewSet(world)
+
+
+def start(prior, method, steps=10, *, prompt="a chair", seed=0, stages=ONE, **settings):
+    return distill_scene(prior, prompt, method, seed, steps, stages=stages, **settings)
+
+
+def same(a, b):
+    return set(a) == set(b) and all(torch.equal(a[k], b[k]) for k in a)
+
+
+# ---- a step
+
+@pytest.mark.parametrize("method", [SDS(), DSD(), DSD(form="reference"), CFD(gamma=0.5)], ids=str)
+def test_the_field_gets_the_gradient_through_the_pictures(method, prior):
+    """J^T g / V: a mean over the views, a sum over their values; J of encode(render), with the same jitter."""
+    run = start(prior, method, refresh=1, regularisers={})
+    draws = ViewDraws(0, prior.shape)
+    views = torch.randperm(6, generator=draws.generator)[:2].sort().values
+    cameras = [RING[i] for i in views]
+    scene = Scene(GridField(8), Occupancy(threshold=0.5))
+    x = prior.encode(scene.render(cameras, 16, 48, grad=True, generator=draws.generator).rgb)
+    draws.views = 2
+    with torch.no_grad():
+        state = method.begin(prior, prior.condition("a chair", camera=cameras), prior.noise([0, 0]), 10)
+        g, t = method.gradient(state, x.detach(), 0, draws)
+    want = torch.autograd.grad(x, scene.field.grid, g)[0] / 2
+    step = next(run)
+    assert step.cameras == tuple(cameras) and torch.equal(step.t, t) and step.index == run.index == 1
+    torch.testing.assert_close(prior.encode(step.images), x.detach())
+    torch.testing.assert_close(run.scene.field.grid.grad, want, rtol=0, atol=1e-4 * want.abs().max().item())
+    moved = (run.scene.field.grid - scene.field.grid).detach()[want != 0]
+    torch.testing.assert_close(moved, -0.1 * want[want != 0].sign(), rtol=1e-3, atol=0)  # Adam's first step
+
+
+def test_a_regulariser_counts_in_whole_squared_differences(prior):
+    """Its weight times 3 * 16 * 16 values times (2 * 0.6)^2, the way of each from black to white, squared."""
+    without, with_it = (start(prior, SDS(), refresh=1, regularisers=r) for r in ({}, {"sparsity": 0.1}))
+    next(without), next(with_it)
+    scene = Scene(GridField(8), Occupancy(threshold=0.5))
+    generator = ViewDraws(0, prior.shape).generator
+    views = torch.randperm(6, generator=generator)[:2].sort().values
+    term = sparsity(scene.render([RING[i] for i in views], 16, 48, grad=True, generator=generator))
+    want = 768 * 1.44 * 0.1 * torch.autograd.grad(term, scene.field.grid)[0]
+    got = with_it.scene.field.grid.grad - without.scene.field.grid.grad
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-3 * want.abs().max().item())
+
+
+def test_a_regulariser_is_told_the_progress(prior, monkeypatch):
+    seen, ramp = [], {"sparsity": Ramp(0.15, 0.0, 0.3)}
+    module = sys.modules["dsd_lab.distill_scene"]
+    monkeypatch.setattr(module, "regularisation", lambda rendering, *rest: seen.append(rest) or rendering.opacity.sum())
+    start(prior, SDS(), 4, regularisers=ramp).finish()
+    assert seen == [(0.0, ramp), (0.25, ramp), (0.5, ramp), (0.75, ramp)]
+
+
+def test_a_prior_of_pictures_without_cameras(small_world):
+    """It sees all views alike, in its own size."""
+    prior = ImageSet(small_world)
+    run = distill_scene(prior, "warm", SDS(), 0, 2, stages=ONE, refresh=1)
+    assert len(run.cameras) == 24 and run.state.cond.camera is None
+    x, seen = run._look(torch.tensor([3, 7]))
+    quarters = seen.rgb.detach().reshape(2, 3, 8, 2, 8, 2).mean((3, 5))
+    torch.testing.assert_close(x.detach(), prior.encode(quarters))
+    assert run.finish().finished
+
+
+def test_every_view_has_the_seeds_noise(large):
+    """At half the size: the mean of each 2 x 2 block, times 2, so that it is N(0, I) again."""
+    e_star = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(5))
+    small = e_star.reshape(3, 16, 2, 16, 2).sum((2, 4)) / 2
+    run = start(large, SDS(), seed=5, stages=TWO)
+    assert run.state.e_star.shape == (6, 3, 16, 16)
+    torch.testing.assert_close(run.state.e_star, small.expand(6, -1, -1, -1))
+    assert small.var().item() == pytest.approx(1, abs=4 * math.sqrt(2 / 768))
+    for _ in range(6):
+        next(run)
+    assert run.number == 1 and run.scene.field.resolution == 12
+    assert torch.equal(run.state.e_star, e_star.expand(6, -1, -1, -1))
+
+
+def test_stages(large):
+    run = start(large, SDS(), 7, stages=(Stage(16, 8, 0.5, 2), Stage(32, 12, 0.25, 1), Stage(32, 12, 0.25, 3)), refresh=1)
+    seen = [(step.images.shape[-1], len(step.cameras), run.scene.field.resolution) for step in run]
+    assert seen == [(16, 2, 8)] * 4 + [(32, 1, 12)] + [(32, 3, 12)] * 2  # up to round(3.5), round(5.25), 7
+    with pytest.raises(StopIteration):
+        next(run)
+
+
+# ---- turns, held targets, and what they cost
+
+def asked(method, monkeypatch):
+    """(step, cameras) of each time that the method is asked."""
+    seen, gradient = [], type(method).gradient
+
+    def noted(self, state, x, step, draws):
+        assert len(x) == len(state.cond) == len(state.e_star) == draws.views
+        seen.append((step, state.cond.camera))
+        return gradient(self, state, x, step, draws)
+    monkeypatch.setattr(type(method), "gradient", noted)
+    return seen
+
+
+@pytest.mark.parametrize("steps, refresh, stages, want", [
+    (10, 1, ONE, list(range(10))),
+    (10, 4, ONE, [0, 1, 2]),  # ceil(10 / 4)
+    (8, 4, TWO, [0, 1]),  # the second stage begins when it is time to ask anyway
+    (10, 4, TWO, [0, 1, 1, 2]),  # and here in between, at step 5
+])
+def test_how_often_a_method_is_asked(steps, refresh, stages, want, large, monkeypatch):
+    seen = asked(SDS(), monkeypatch)
+    run = start(large, SDS(), steps, stages=stages, refresh=refresh).finish()
+    assert [step for step, _ in seen] == want
+    assert run.state.steps == -(-steps // refresh)
+
+
+@pytest.mark.parametrize("refresh, turn", [(1, 3), (2, 3)])
+def test_views_come_in_turn(refresh, turn, prior, monkeypatch):
+    """Six cameras, two at a time (or four of twelve): each once before any comes again."""
+    seen, cameras = asked(SDS(), monkeypatch), RING if refresh == 1 else orbit(12)
+    if refresh == 2:
+        prior = ViewSet(replace(prior.world, cameras=cameras, views=prior.world.views.repeat(1, 2, 1, 1, 1)))
+    start(prior, SDS(), 6 * refresh, refresh=refresh).finish()
+    turns = [[c for _, part in seen[i:i + turn] for c in part] for i in (0, turn)]
+    assert [sorted(own, key=cameras.index) for own in turns] == [list(cameras)] * 2 and turns[0] != turns[1]
+
+
+def test_a_step_fits_what_is_held(prior, monkeypatch):
+    """Targets x - g stay as they are between two asks, and a step looks only at views that have one."""
+    run = start(prior, SDS(), 12, refresh=4)
+    step = next(run)
+    held, target = run.held.clone(), run.target.clone()
+    assert int(held.sum()) == 4 and not target[~held].any() and target[held].flatten(1).any(1).all()
+    for _ in range(3):
+        assert {RING.index(c) for c in step.cameras} <= set(held.nonzero()[:, 0].tolist())
+        step = next(run)
+    assert torch.equal(run.target, target) and run.here.evaluations == 2 * 4
+    next(run)
+    assert not torch.equal(run.target, target)
+
+
+@pytest.mark.parametrize("method, begin, step", [
+    (SDS(), 0, 2), (SDS(cfg=1.0), 0, 1),
+    (DSD(form="x0", t_min=0.02), 20, 4),  # 10 nodes at t = 999, 899, ..., 99, then e_g at t and at t' on the path
+    (DSD(form="reference"), 14, 5),  # 7 nodes above t = 320; the reference is not guided
+    (DSD(), 20, 6),
+    (SDI(inversion="cached"), 2, 2),
+], ids=str)
+def test_evaluations(method, begin, step, prior):
+    """What a method says that an item costs: for the first part of it every view of the bank, for each ask the views asked."""
+    run = start(prior, method, 9, refresh=1)
+    assert run.here is prior and prior.evaluations == 6 * begin
+    run.finish()
+    assert prior.evaluations == 6 * begin + 9 * 2 * step
+    assert prior.evaluations == 6 * method.total_evaluations(prior, 3)  # three whole turns
+
+
+def test_view_draws():
+    """One generator, the first of `Draws`; shapes as for a batch of views."""
+    draws, one = ViewDraws(3, (2, 4)), Draws([3], (2, 4))
+    assert torch.equal(draws.uniform(), one.uniform()) and torch.equal(draws.normal(), one.normal())
+    draws.views = 5
+    assert draws.uniform().shape == (5,) and draws.normal().shape == (5, 2, 4) and draws.timesteps(7, 7).tolist() == [7] * 5
+    saved = draws.state_dict()
+    want, again = draws.normal(), ViewDraws(0, (2, 4))
+    again.load_state_dict(saved)
+    again.views = 5
+    assert torch.equal(again.normal(), want) and not torch.equal(draws.normal(), want)
+
+
+# ---- what is kept for each view
+
+def begun(method, prior, steps=10):
+    return method.begin(prior, prior.condition("a chair", camera=RING), prior.noise(range(6), f64), steps)
+
+
+@pytest.mark.parametrize("method", [DSD(form="x0"), DSD(form="x0", t_min=0.02, spacing=60), DSD()], ids=str)
+def test_n_of_some_views_is_their_own_path_again(method, prior):
+    state, views = begun(method, prior), torch.tensor([4, 1])
+    cond, e_star = prior.condition("a chair", camera=[RING[4], RING[1]]), prior.noise([4, 1], f64)
+    for step in (0, 3, 9, 6):  # in any order: nothing is made ahead for views that may not come
+        t_prime, n = state.select(views).noise(method, step, None)
+        last = int(t_prime[0])
+        levels = [t for t in method.nodes(prior.schedule) if t > last] + [last]
+        path = ddim(prior, e_star, cond, cfg=method.cfg, levels=levels)
+        assert t_prime.tolist() == [last] * 2
+        torch.testing.assert_close(n, path.eps[-1], rtol=0, atol=1e-6)
+
+
+def test_paths_of_some_views(prior):
+    path = begun(DSD(), prior).path
+    part = path.select(torch.tensor([5, 0]))
+    for name in ("x_t", "eps", "x0"):
+        assert torch.equal(getattr(part, name), getattr(path, name)[:, [5, 0]])
+    points = part.point(torch.tensor([[950, 400]]))[0]
+    assert torch.equal(points, torch.stack([path.point(torch.full((6,), t))[i] for i, t in ((5, 950), (0, 400))]))
+    assert part.t is path.t and part.final.shape == (2, 3, 16, 16)
+
+
+def test_cfd_carries_each_views_noise(prior):
+    method, views = CFD(gamma=0.36), torch.tensor([4, 1])
+    state = begun(method, prior)
+    before, draws = state.kept["n"].clone(), ViewDraws(0, prior.shape, f64)
+    draws.views = 2
+    part = state.select(views)
+    assert part.cond.camera == (RING[4], RING[1]) and torch.equal(part.e_star, state.e_star[views])
+    method.gradient(part, torch.zeros(2, *prior.shape, dtype=f64), 0, draws)
+    assert torch.equal(state.kept["n"], before)
+    state.merge(views, part)
+    fresh = torch.randn(2, *prior.shape, generator=ViewDraws(0, prior.shape).generator).double()
+    torch.testing.assert_close(state.kept["n"][views], 0.8 * before[views] + 0.6 * fresh)
+    assert torch.equal(state.kept["n"][[0, 2, 3, 5]], before[[0, 2, 3, 5]])
+
+
+@pytest.mark.parametrize("refresh", [1, 4])
+def test_a_run_takes_back_what_its_views_keep(refresh, prior):
+    run = start(prior, CFD(gamma=0.3), refresh=refresh, stages=(Stage(16, 8, 1.0, 2 if refresh == 1 else 1),))
+    step = next(run)
+    renewed = (run.state.kept["n"] != run.state.e_star).flatten(1).any(1)
+    assert torch.equal(renewed, run.held) and int(renewed.sum()) == 2 and renewed[RING.index(step.cameras[0])]
+
+
+def test_sdi_keeps_each_views_prediction(prior):
+    method, views = SDI(inversion="cached"), torch.tensor([3, 2])
+    state = begun(method, prior)
+    k, x0 = state.kept["k"].clone(), state.kept["x0"].clone()
+    part, x = state.select(views), prior.noise([7, 8], f64)
+    _, t = method.gradient(part, x, 4, None)
+    state.merge(views, part)
+    cond = prior.condition("a chair", camera=[RING[3], RING[2]])
+    want = prior.predict_noise(prior.schedule.add_noise(x, t, k[views]), t, cond, 7.5)
+    torch.testing.assert_close(state.kept["k"][views], want)
+    assert torch.equal(state.select(views).kept["k"], state.kept["k"][views])
+    assert torch.equal(state.kept["k"][[0, 1, 4, 5]], k[[0, 1, 4, 5]]) and torch.equal(state.kept["x0"], x0)
+
+
+# ---- all methods
+
+APPLY = [make() for make in METHODS.values() if make not in (DDS, DSDStar)]
+
+
+@pytest.mark.parametrize("refresh", [1, 2])
+@pytest.mark.parametrize("method", [*APPLY, *KEEPING[1:], DSD(snap=True), DSD(noise="random"), CFD(weight="ddim")], ids=str)
+def test_every_method_runs(method, refresh, prior):
+    run = start(prior, method, 3, refresh=refresh)
+    before = run.scene.field.grid.detach().clone()
+    run.finish()
+    assert run.finished and torch.isfinite(run.scene.field.grid).all() and not torch.equal(run.scene.field.grid, before)
+    assert not run.target.requires_grad
+
+
+@pytest.mark.parametrize("method", [DSDStar(), DDS(source_prompt="a chair")], ids=lambda m: m.name)
+def test_methods_for_pictures_are_refused(method, prior):
+    with pytest.raises(ValueError, match="is for pictures: a scene cannot"):
+        start(prior, method)
+
+
+# ---- twice the same, and on from a checkpoint
+
+@pytest.mark.parametrize("refresh", [1, 3])
+@pytest.mark.parametrize("method", KEEPING, ids=str)
+def test_run_again_and_from_checkpoints_to_the_same_bits(method, refresh, large, tmp_path):
+    whole = start(large, method, stages=TWO, refresh=refresh)
+    for step in whole:
+        if step.index in (4, 5, 8):  # in the first stage, at its end, in the second
+            whole.save(tmp_path / f"{step.index}.safetensors")
+    want = whole.state_dict()
+    assert same(start(large, method, stages=TWO, refresh=refresh).finish().state_dict(), want)
+    for index in (4, 5, 8):
+        run = start(large, method, stages=TWO, refresh=refresh).resume(tmp_path / f"{index}.safetensors")
+        assert run.index == index and same(run.finish().state_dict(), want)
+    back = whole.resume(tmp_path / "4.safetensors")  # from the end of a run to its middle, and on
+    assert back.number == 0 and same(back.finish().state_dict(), want)
+
+
+def test_another_seed_is_another_run(prior):
+    grids = [start(prior, SDS(), 2, seed=seed).finish().scene.field.grid for seed in (0, 1)]
+    assert not torch.equal(*grids)
+
+
+def test_steps_and_checkpoints_are_copies(prior):
+    run, other = start(prior, CFD(gamma=0.3)), start(prior, CFD(gamma=0.3))
+    step, saved = next(run), run.state_dict()
+    step.images.add_(9), step.t.add_(9), [value.zero_() for value in saved.values()]
+    next(other)
+    assert same(run.finish().state_dict(), other.finish().state_dict()) and not step.images.requires_grad
+
+
+def test_text_to_3d_goes_on_after_an_error(large, tmp_path):
+    file, settings = tmp_path / "run.safetensors", dict(seed=3, steps=10, stages=TWO, refresh=3)
+    want = text_to_3d(large, "chair", DSD(form="x0"), **settings).state_dict()
+
+    def fail(run):
+        if run.index == 8:
+            raise RuntimeError("the lights went out")
+    with pytest.raises(RuntimeError, match="lights"):
+        text_to_3d(large, "chair", DSD(form="x0"), checkpoint=file, every=3, progress=fail, **settings)
+    seen = []
+    scene = text_to_3d(large, "chair", DSD(form="x0"), checkpoint=file, progress=lambda run: seen.append(run.index), **settings)
+    assert seen == [7, 8, 9, 10] and same(scene.state_dict(), want)
+    again = text_to_3d(large, "chair", DSD(form="x0"), checkpoint=str(file), progress=seen.append, **settings)
+    assert len(seen) == 4 and same(again.state_dict(), want)  # it is finished: nothing more is done
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_ctrl_c_keeps_the_scene(prior, tmp_path):
+    def interrupt(run):
+        if run.index == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+    before, file = signal.getsignal(signal.SIGINT), tmp_path / "run.safetensors"
+    settings = dict(seed=0, steps=8, stages=ONE)
+    scene = text_to_3d(prior, "a chair", SDS(), checkpoint=file, progress=interrupt, **settings)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert same(scene.state_dict(), start(prior, SDS(), 8).resume(file).scene.state_dict())
+    whole = text_to_3d(prior, "a chair", SDS(), **settings)
+    assert not same(scene.state_dict(), whole.state_dict())
+    assert same(text_to_3d(prior, "a chair", SDS(), checkpoint=file, **settings).state_dict(), whole.state_dict())
+
+
+@pytest.mark.parametrize("other, message", [
+    (dict(prompt="a duck"), "another run: prompt 'a chair' there, 'a duck' here$"),
+    (dict(seed=1), "seed 0 there, 1 here$"),
+    (dict(method=DSD(form="x0", cfg=5.0)), r"method 'SDS' there, \"DSD\(cfg=5.0, form='x0'\)\" here$"),
+    (dict(method=SDS(cfg=1.0)), r"method 'SDS' there, 'SDS\(cfg=1.0\)' here$"),
+    (dict(negative="a mug"), "negative '' there, 'a mug' here$"),
+    (dict(steps=12, lr=0.2), "steps 10 there, 12 here; lr 0.1 there, 0.2 here$"),
+    (dict(refresh=2), "refresh 4 there, 2 here"),
+    (dict(stages=(Stage(16, 8, 1.0, 1),)), "stages"),
+    (dict(regularisers={"sparsity": Ramp(0.15, 0.0, 0.3)}), r"regularisers \{\} there, .*0.15"),
+    (dict(cameras=RING[:5]), "cameras '6 .*' there, '5 .*' here"),
+    (dict(cameras=RING[::-1]), "cameras '6 .*' there, '6 .*' here"),
+    (dict(prior=32), "shape .3, 16, 16. there, .3, 32, 32. here; scale 0.6 there, 0.3 here$"),
+])
+def test_a_checkpoint_of_another_run(other, message, prior, large, tmp_path):
+    same_as = dict(prior=prior, method=SDS(), regularisers={}, refresh=4)
+    file = start(**same_as).save(tmp_path / "run.safetensors")
+    other = other | ({"prior": large} if "prior" in other else {})
+    with pytest.raises(ValueError, match=message):
+        start(**same_as | other).resume(file)
+    assert start(**same_as).resume(file).index == 0
+
+
+def test_a_checkpoint_of_another_version(prior, tmp_path, monkeypatch):
+    file = start(prior, SDS()).save(tmp_path / "run.safetensors")
+    monkeypatch.setattr(sys.modules["dsd_lab.distill_scene"], "VERSION", 2)
+    with pytest.raises(ValueError, match=r"no checkpoint of this version \(2\): it says 1"):
+        start(prior, SDS()).resume(file)
+    scene = start(prior, SDS()).scene.save(tmp_path / "scene.safetensors")
+    with pytest.raises(ValueError, match="it says None"):
+        text_to_3d(prior, "a chair", SDS(), checkpoint=scene, stages=ONE)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_refused_at_once(prior, tmp_path):
+    with pytest.raises(ValueError, match="there is no folder .*nowhere for the checkpoint"):
+        text_to_3d(prior, "a chair", SDS(), checkpoint=tmp_path / "nowhere" / "run.safetensors", stages=ONE)
+    for every in (0, 2.5, True):
+        with pytest.raises(ValueError, match="every must be an int of at least 1"):
+            text_to_3d(prior, "a chair", SDS(), every=every, stages=ONE)
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint(prior, tmp_path, monkeypatch):
+    def fail(state, path, about):
+        with open(path, "wb") as file:
+            file.write(b"half")
+        raise OSError("disk full")
+    run = start(prior, SDS())
+    next(run)
+    before = run.save(tmp_path / "run.safetensors").read_bytes()
+    next(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", fail)
+        with pytest.raises(OSError, match="disk full"):
+            run.save(tmp_path / "run.safetensors")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+    assert start(prior, SDS()).resume(tmp_path / "run.safetensors").index == 1
+    assert run.save(tmp_path / "run.safetensors").read_bytes() != before
+
+
+# ---- what comes out, and what cannot be
+
+@pytest.mark.parametrize("prompt, share", [("a mug", 0.3), ("a duck", 0.5)])
+def test_a_scene_comes_near_an_object(prompt, share, prior):
+    """In two seconds, at 16 pixels and from cameras between those of the run; it begins as a grey blob."""
+    between = orbit(3, start=30.0)
+    run = start(prior, DSD(form="x0", t_min=0.02), 120, prompt=prompt, stages=(Stage(16, 16, 1.0, 3),), refresh=2)
+    before = judge([run.scene], prior.world, prompt, between, 16).distance.value
+    scene = run.finish().scene
+    assert judge([scene], prior.world, prompt, between, 16).distance.value < share * before
+    assert prior.evaluations == 6 * 20 + 60 * 6 * 4
+
+
+@pytest.mark.parametrize("settings, message", [
+    (dict(steps=0), "steps must be an int of at least 1, got 0"),
+    (dict(steps=2.5), "steps must be an int"),
+    (dict(steps=True), "steps must be an int"),
+    (dict(refresh=0), "refresh must be an int of at least 1"),
+    (dict(refresh="4"), "refresh must be an int of at least 1"),
+    (dict(lr=0.0), "lr must be positive and finite"),
+    (dict(lr=math.nan), "lr must be positive and finite"),
+    (dict(lr=math.inf), "lr must be positive and finite"),
+    (dict(seed=[0]), "seed must be an int, one object a run"),
+    (dict(seed=True), "seed must be an int"),
+    (dict(seed=0.5), "seed must be an int"),
+    (dict(seed=-1), r"every seed must be an int in 0\.\.2\^63-1"),
+    (dict(method="dsd"), "method must be a method object such as dsd_lab.DSD()"),
+    (dict(method=DSD), "method must be a method object"),
+    (dict(prompt="a chiar"), 'did you mean "a chair"'),
+    (dict(negative="a mgu"), 'did you mean "a mug"'),
+    (dict(cameras=[Camera(7, 20)]), r"the nearest is Camera\(azimuth=0.0"),
+    (dict(stages=(Stage(24, 8, 1.0, 2),)), "a smaller size must divide that, got 24"),
+    (dict(prior=GaussianMixture({"a chair": [[0.0, 1.0]]})), r"needs a prior of pictures; gaussian-mixture has .* \(2,\)"),
+])
+def test_bad_settings(settings, message, prior):
+    with pytest.raises((ValueError, TypeError), match=message):
+        start(**dict(prior=prior, method=SDS()) | settings)
