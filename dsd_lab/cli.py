@@ -70,7 +70,7 @@ def run(
     seeds: Annotated[str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")] = "16",
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 300,
     cfg: Annotated[float, typer.Option(help="Guidance: e_u + cfg (e_c - e_u); 1 is none.")] = 7.5,
-    prior: Annotated[str, typer.Option(help='"icons", or a folder of pictures with one sub-folder a label.')] = "icons",
+    prior: Annotated[str, typer.Option(help='"icons", "icons-mini", a folder of pictures, or one of a pipeline.')] = "icons",
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
     start: Annotated[str | None, typer.Option(help="zeros or x0hat, for all methods; each method's own if not given.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate, for all methods; each method's own if not given.")] = None,
@@ -115,7 +115,7 @@ def study(
     seeds: Annotated[str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")] = "16",
     cfg: Annotated[list[float], typer.Option(help="Guidance; repeat for several.")] = [7.5],  # noqa: B006
     steps: Annotated[list[int], typer.Option(help="Optimisation steps; repeat for several.")] = [300],  # noqa: B006
-    prior: Annotated[str, typer.Option(help='"icons", or a folder of pictures with one sub-folder a label.')] = "icons",
+    prior: Annotated[str, typer.Option(help='"icons", "icons-mini", a folder of pictures, or one of a pipeline.')] = "icons",
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
     start: Annotated[str | None, typer.Option(help="zeros or x0hat, for all methods; each method's own if not given.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate, for all methods; each method's own if not given.")] = None,
@@ -147,12 +147,12 @@ def study(
 
 @app.command()
 def prompts(prior: Annotated[str, typer.Option(help='"icons", or a folder of pictures.')] = "icons") -> None:
-    """List a prior's prompts and how many pictures each has."""
+    """List a prior's prompts and how many pictures or objects each has."""
     from .priors import load_prior
 
     model = load_prior(prior)
     for name in model.prompts:
-        typer.echo(f"{len(model.members(name)):>4}  {name}")
+        typer.echo(f"{len(model.world.index(name)):>4}  {name}")
 
 
 @app.command()

@@ -482,7 +482,8 @@ def hardware(device) -> str:
     """What the training ran on, in words."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name()
-    return f"{torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    return f"{threads} CPU thread{'s' * (threads > 1)}"
 
 
 def _claim(folder: Path, data: TrainingSet, recipe: Recipe) -> None:

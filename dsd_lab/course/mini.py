@@ -20,17 +20,14 @@ from ..methods import DSD, SDS
 from ..metrics import clipped, distances, mean_pairwise, saturation
 from ..priors import load_prior
 from ..report import write_file
-from ..tasks import compare
+from ..tasks import Result, compare
 
 TABLE = Path(__file__).parent / "mini.json"
 PROMPTS = ["a hamburger", "a dragon", "an apple"]
 SEEDS, STEPS, CFG = range(8), 200, 4.0
-REFERENCE = {"form": "reference"}
-RUNS = {  # method, refresh
-    "SDS": (SDS, {}, 1), "SDS, held 5": (SDS, {}, 5),
-    "DSD": (DSD, {}, 1), "DSD x0": (DSD, {"form": "x0"}, 1), "DSD x0, held 5": (DSD, {"form": "x0"}, 5),
-    "DSD reference": (DSD, REFERENCE, 1), "DSD reference, held 5": (DSD, REFERENCE, 5),
-}
+METHODS = {"SDS": SDS(cfg=CFG), "DSD": DSD(cfg=CFG), "DSD x0": DSD(cfg=CFG, form="x0"),
+           "DSD reference": DSD(cfg=CFG, form="reference")}
+HELD = (1, 5)  # steps for which a target is held
 
 
 def measure() -> None:
@@ -38,24 +35,34 @@ def measure() -> None:
     prior, rows, began = load_prior("icons-mini"), [], time.perf_counter()
     data = [prior.world.images(prompt) for prompt in PROMPTS]
     pictures = torch.cat(data)
-    for label, (kind, settings, refresh) in RUNS.items():
-        with tqdm(total=STEPS, desc=label, disable=None) as bar:
-            results = compare(prior, PROMPTS, {label: kind(cfg=CFG, **settings)}, SEEDS, STEPS, cfg=CFG, refresh=refresh,
+    for refresh in HELD:
+        # the ode form steps by whole targets: it has nothing to hold
+        methods = {name: m for name, m in METHODS.items() if refresh == 1 or name != "DSD"}
+        with tqdm(total=STEPS * len(methods), disable=None) as bar:
+            results = compare(prior, PROMPTS, methods, SEEDS, STEPS, cfg=CFG, refresh=refresh,
                               progress=lambda name, run, bar=bar: bar.update())
-        for name in ("DDIM", label) if not rows else (label,):
-            own = [results[prompt][name] for prompt in PROMPTS]
-            mean = lambda read, own=own: sum(map(read, own)) / len(own)  # noqa: E731
-            rows.append({"method": name, "refresh": refresh if name == label else None,
-                         "distance": mean(lambda r: r.report.distance.value), "pairwise": mean(lambda r: r.report.pairwise.value),
-                         "agreement": mean(lambda r: r.report.agreement.value) if name == label else 0.0,
-                         "saturation": mean(lambda r: saturation(r.images)), "clipped": mean(lambda r: clipped(r.images)),
-                         "evaluations": mean(lambda r: r.evaluations), "settings": own[0].settings})
+        for name in results[PROMPTS[0]]:
+            if name != "DDIM" or refresh == 1:
+                rows.append({"method": name, "refresh": refresh, **figures([results[prompt][name] for prompt in PROMPTS])})
     about = {"command": "python -m dsd_lab.course.mini", "prior": "icons-mini", "prompts": PROMPTS, "seeds": len(SEEDS),
              "steps": STEPS, "cfg": CFG, "cores": os.cpu_count(), "seconds": round(time.perf_counter() - began),
              "python": platform.python_version(), **{name: version(name) for name in ("torch", "diffusers", "dsd_lab")}}
     known = {"saturation": saturation(pictures), "clipped": clipped(pictures),
              "pairwise": sum(mean_pairwise(distances(part, part)) for part in data) / len(data)}
     write_file(TABLE, json.dumps({"about": about, "data": known, "rows": rows}, indent=1) + "\n")
+
+
+def figures(results: list[Result]) -> dict:
+    """One method's figures, averaged over its results of several prompts."""
+    def mean(values):
+        values = list(values)
+        return sum(values) / len(values)
+    reports = [result.report for result in results]
+    return {"distance": mean(r.distance.value for r in reports), "pairwise": mean(r.pairwise.value for r in reports),
+            "agreement": mean(r.agreement.value if r.agreement else 0.0 for r in reports),
+            "saturation": mean(saturation(result.images) for result in results),
+            "clipped": mean(clipped(result.images) for result in results),
+            "evaluations": mean(result.evaluations for result in results), "settings": results[0].settings}
 
 
 def load() -> dict:

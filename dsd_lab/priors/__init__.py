@@ -16,8 +16,8 @@ from .pipeline import PipelinePrior, load_pipeline
 from .view_prompts import ViewPrompts
 from .views import ViewSet
 
-__all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "PipelinePrior", "Prediction", "Prior", "Query", "ViewPrompts",
-           "ViewSet", "check_cfg", "guidance_terms", "guide", "load_pipeline", "load_prior"]
+__all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "PipelinePrior", "Prediction", "Prior", "Query",
+           "ViewPrompts", "ViewSet", "check_cfg", "guidance_terms", "guide", "load_pipeline", "load_prior"]
 
 MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that come with the package
 MINIS: dict[str, Callable[[], PictureWorld] | None] = {"icons-mini": lambda: icons(64)}  # and the world each one has seen

@@ -194,6 +194,59 @@ def mesh_picture(mesh, camera: Camera, size: int = 128) -> Tensor:
     return torch.nn.functional.avg_pool2d(drawn, 2)
 
 
+def objects_figure(rows: Sequence[Mapping], title: str = "", credit: str = "") -> Figure:
+    """Methods by what their objects are: a line a method, a colour a prompt, dots with 95 % intervals over seeds.
+
+    rows: {"prompt", "method", "scenes", "distinct", "reached", "pairwise", "distance"} as `dsd_lab.course.objects.load` gives
+    them, an estimate as [value, low, high] or None. Methods stand in the order in which they first appear; one with fewer scenes
+    than the others says so.
+    Raises ValueError if there is nothing to show.
+    """
+    if not rows:
+        raise ValueError("nothing to show: give at least one row")
+    methods, prompts = (list(dict.fromkeys(row[key] for row in rows)) for key in ("method", "prompt"))
+    figure = Figure(figsize=(9.6, 1.35 + 0.33 * len(methods)), dpi=100)
+    panels = figure.subplots(1, 3, sharey=True)
+    spread = 0.3 / max(1, len(prompts) - 1)
+    for k, prompt in enumerate(prompts):
+        style = {"color": COLOURS[k % len(COLOURS)], "ms": 6, "lw": 1.2, "capsize": 2}
+        for row in (row for row in rows if row["prompt"] == prompt):
+            y = methods.index(row["method"]) + (k - (len(prompts) - 1) / 2) * spread
+            if row["distinct"] > row["reached"]:
+                panels[0].plot(row["distinct"], y, "o", mfc="white", color=style["color"], ms=6)
+            panels[0].plot(row["reached"], y, "o", color=style["color"], ms=6)
+            for panel, name in zip(panels[1:], ("distance", "pairwise"), strict=True):
+                if row[name] is not None:
+                    value, low, high = row[name]
+                    panel.errorbar(value, y, xerr=[[max(value - low, 0)], [max(high - value, 0)]], fmt="o", **style)
+        panels[0].plot([], [], "o", color=style["color"], label=prompt)
+    scenes = max(row["scenes"] for row in rows)
+    of = {row["method"]: row["scenes"] for row in rows}
+    names = [name if of[name] == scenes else f"{name} ({of[name]} seeds)" for name in methods]
+    panels[0].set_yticks(range(len(methods)), names, fontsize=9)
+    panels[0].set_ylim(len(methods) - 0.4, -0.6)
+    panels[0].set_xlim(-0.3, scenes + 0.3)
+    panels[0].xaxis.get_major_locator().set_params(integer=True)
+    heads = (f"different objects from {scenes} seeds\n(hollow: however far from one)",
+             "distance to the nearest true object\n(left is better)", "distance between the seeds' objects")
+    for panel, head in zip(panels, heads, strict=True):
+        panel.set_title(head, fontsize=9)
+        panel.grid(color="0.92")
+        panel.set_axisbelow(True)
+        panel.tick_params(labelsize=8.5, length=0)
+        for side in ("top", "right", "left"):
+            panel.spines[side].set_visible(False)
+    for panel in panels[1:]:
+        panel.set_xlim(left=0)
+        panel.locator_params(axis="x", nbins=5)
+    high = figure.get_figheight()
+    figure.tight_layout(rect=(0, 0.36 / high, 1, 1 - (0.28 if title else 0) / high))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower right", ncols=len(prompts), fontsize=8.5, frameon=False)
+    figure.text(0.01, 1 - 0.08 / high, title, fontsize=11, weight="bold", va="top")
+    figure.text(0.01, 0.06 / high, credit, fontsize=6.5, color="0.4")
+    return figure
+
+
 def _named(scenes):
     """Scenes by label: one scene has none, those of a sequence are numbered from 1."""
     if isinstance(scenes, Scene):

@@ -1,0 +1,67 @@
+"""The mini that is shipped: whole, small enough, the same as diffusers, and it draws what it is asked for."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from dsd_lab import DSD, distill_images, load_prior
+from dsd_lab.metrics import apart, distances, mean_pairwise
+from dsd_lab.priors import MODELS
+from dsd_lab.quality import sample
+from dsd_lab.sampling import ddim
+
+FOLDER = MODELS / "icons-mini"
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return load_prior("icons-mini", device="cpu")
+
+
+def test_the_folder_is_whole_small_and_as_its_checksums_say():
+    files = [file for file in FOLDER.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 12e6
+    listed = dict(reversed(line.split("  ")) for line in (FOLDER / "checksums.sha256").read_text().splitlines())
+    assert {file.relative_to(FOLDER).as_posix() for file in FOLDER.rglob("*.safetensors")} < set(listed)
+    for name, digest in listed.items():
+        assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest, name
+    assert not [file for file in files if file.suffix in (".bin", ".pt", ".ckpt", ".pkl")]
+
+
+def test_the_card_says_what_was_measured(prior):
+    measured, card = json.loads((FOLDER / "quality.json").read_text()), (FOLDER / "README.md").read_text()
+    assert measured["prompts"] == 107 and measured["samples"] == 856
+    assert measured["accuracy"] >= 0.85 and f"{measured['accuracy']:.1%}" in card
+    assert prior.world.credit in " ".join(card.split()) and "cc-by-4.0" in card
+
+
+def test_it_is_stable_diffusions_own_call(prior):
+    x, steps = prior.noise([3, 4]), 10
+    cond = prior.condition(["a dragon", "an apple"])
+    prior.pipe.set_progress_bar_config(disable=True)
+    wanted = prior.pipe(list(cond.prompt), height=64, width=64, latents=x, num_inference_steps=steps, guidance_scale=4.0,
+                        output_type="latent").images
+    path = ddim(prior, x, cond, cfg=4.0, levels=[*prior.pipe.scheduler.timesteps.tolist(), 0])
+    assert (path.x_t[-1] - wanted).abs().max() < 1e-4
+
+
+def test_it_draws_what_it_is_asked_for(prior):
+    prompts, seeds = prior.world.prompts[3::11], range(3)
+    made = sample(prior, prompts, seeds, 15, 4.0).flatten(0, 1)
+    label = torch.tensor([prior.world.prompts.index(p) for p in prompts for _ in seeds])
+    nearest = prior.world.label[distances(made, prior.world.images()).argmin(1)]
+    assert (nearest == label).double().mean() >= 0.8
+
+
+def test_dsd_gives_ddims_pictures_seed_by_seed(prior):
+    seeds = [0, 1, 2, 3]
+    wanted = ddim(prior, prior.noise(seeds), prior.condition("an apple"), 25, 4.0).images
+    made = distill_images(prior, "an apple", DSD(cfg=4.0), seeds, steps=100).images
+    assert apart(made, wanted).mean() <= mean_pairwise(distances(wanted, wanted)) / 3
+
+
+def test_a_word_it_never_saw(prior):
+    with pytest.raises(ValueError, match='never saw: "spaceship"'):
+        prior.condition("a spaceship")
