@@ -7,7 +7,44 @@ import time
 
 import torch
 
-from . import DSD, SDS, DSDStar, ddim, distill_images, load_prior
+from . import DSD, SDS, DSDStar, ddim, distill_images, distill_scene, load_prior
+from .distill_scene import SCENE_DSD
+from .quality import seconds_a_prediction
+
+
+def scenes(steps: int = 40, repeats: int = 3) -> None:
+    """Time a step of SDS and of DSD on a scene, 32 px and 4 views, asking anew at each step and every fourth.
+
+    Filling the bank, which DSD does once for all its views at a stage's beginning, is told apart.
+    """
+    prior = load_prior("toybox")
+    times: dict[tuple[str, int], list[float]] = {}
+    filling: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for refresh in (1, 4):
+            for name, method in (("SDS", SDS()), ("DSD", SCENE_DSD)):
+                began = time.perf_counter()
+                run = distill_scene(prior, "a mushroom", method, 0, 400, refresh=refresh)
+                filling.setdefault(name, []).append(time.perf_counter() - began)
+                for _ in range(40):  # until empty space is skipped
+                    next(run)
+                began = time.perf_counter()
+                for _ in range(steps):
+                    next(run)
+                times.setdefault((name, refresh), []).append((time.perf_counter() - began) / steps)
+    print(f"\nscenes: 4 views of 32x32 a step, 24 cameras, {torch.get_num_threads()} threads; median of {repeats}")
+    for refresh in (1, 4):
+        base = statistics.median(times["SDS", refresh])
+        for name in ("SDS", "DSD"):
+            median = statistics.median(times[name, refresh])
+            print(f"{name}, a target held for {refresh} steps: {1e3 * median:5.1f} ms a step   {median / base:5.2f} of SDS")
+    print("beginning, with the paths of all views: " + ", ".join(f"{k} {statistics.median(v):.2f} s" for k, v in filling.items()))
+
+
+def networks(batch: int = 16) -> None:
+    """Time a prediction of `icons-mini`."""
+    seconds = seconds_a_prediction(load_prior("icons-mini"), batch)
+    print(f"\nicons-mini: {1e3 * seconds:.1f} ms a picture and prediction, batch {batch}")
 
 
 def main(seeds: int = 16, steps: int = 300, repeats: int = 3) -> None:
@@ -35,3 +72,5 @@ def main(seeds: int = 16, steps: int = 300, repeats: int = 3) -> None:
 
 if __name__ == "__main__":
     main()
+    networks()
+    scenes()

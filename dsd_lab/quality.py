@@ -156,12 +156,13 @@ def write_card(prior: PipelinePrior, measured: Quality, samples: Tensor, folder:
 
     samples: (P, S, 3, H, W); the first of each prompt is shown.
     """
-    from .viz.pictures import png, sheet
+    from .viz.pictures import sheet, small_png
 
     facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     recipe, across = facts["recipe"], 12
     rows = {" " * k: samples[i:i + across, 0] for k, i in enumerate(range(0, len(samples), across))}
-    write_file(folder / "samples.png", png(sheet(rows, title="One sample of every prompt", credit=facts["credit"], tile=0.7)))
+    figure = sheet(rows, title="One sample of every prompt", credit=facts["credit"], tile=0.7)
+    write_file(folder / "samples.png", small_png(figure))
     write_file(folder / "quality.json", json.dumps(asdict(measured), indent=1) + "\n")
     weights = sorted(folder.rglob("*.safetensors"))
     weights = [file for file in weights if "checkpoint" not in file.parts]

@@ -574,7 +574,7 @@ def test_names(folders, monkeypatch, tmp_path):
     assert load_prior("test-mini") is load_prior("test-mini")
     with pytest.raises(ValueError, match="test-lost.*not in this copy of the package"):
         load_prior("test-lost")
-    with pytest.raises(ValueError, match='unknown prior "test-min"; did you mean "test-mini".*"icons", "test-mini", "test-lost"'):
+    with pytest.raises(ValueError, match='unknown prior "test-min"; did you mean "test-mini".*"icons".*"test-mini", "test-lost"'):
         load_prior("test-min")
 
 

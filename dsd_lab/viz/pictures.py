@@ -130,11 +130,17 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def small_png(figure: Figure) -> bytes:
+    """A figure as PNG in 256 colours, for files that are kept: a fifth of the size."""
+    from PIL import Image
+
+    picture, buffer = Image.open(io.BytesIO(png(figure))).convert("RGB"), io.BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
 def show(figure: Figure):
     """A figure as a notebook cell's picture: PNG in 256 colours, so that notebooks stay small, and with a constant text."""
     from IPython.display import Image
-    from PIL import Image as Picture
 
-    picture, buffer = Picture.open(io.BytesIO(png(figure))).convert("RGB"), io.BytesIO()
-    picture.quantize(256, dither=Picture.Dither.NONE).save(buffer, "png", optimize=True)
-    return Image(buffer.getvalue())
+    return Image(small_png(figure))

@@ -1,0 +1,82 @@
+"""Watching a run as it goes: the current picture and the time left in a notebook, a line of text elsewhere."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import torch
+from torch import Tensor
+
+from ..cameras import Camera, orbit
+from ..distill import Loop, Run
+
+
+class Live:
+    """A progress callback: `text_to_3d(..., progress=Live())`, `run.finish(Live())`.
+
+    In a notebook it displays a picture that follows the run, a new one at most every `seconds`; elsewhere it is a bar on
+    stderr, where that is a terminal. cameras: from where a scene is shown. size: side of its pictures in pixels. notebook:
+    None finds out.
+    """
+
+    def __init__(self, seconds: float = 1.0, cameras: tuple[Camera, ...] = orbit(4), size: int = 96,
+                 notebook: bool | None = None):
+        self.seconds, self.cameras, self.size = seconds, cameras, size
+        self.notebook = in_notebook() if notebook is None else notebook
+        self.began = self.shown = None
+        self.picture = self.line = self.bar = None
+
+    def __call__(self, run: Loop) -> None:
+        if self.began is None:
+            self._begin(run)
+        now, done = time.perf_counter(), run.index >= run.steps
+        if self.bar is not None:
+            self.bar.update(run.index - self.bar.n)
+            if done:
+                self.bar.close()
+        elif done or now - self.shown >= self.seconds:
+            taken = run.index - self.first
+            left = (now - self.began) * (run.steps - run.index) / taken if taken else float("nan")
+            self.line.value = f"step {run.index} of {run.steps}" + ("" if done else f", about {left:.0f} s left")
+            self.picture.value = as_png(self.look(run))
+            self.shown = time.perf_counter()
+
+    def _begin(self, run):
+        self.began = self.shown = time.perf_counter()
+        self.first = run.index - 1  # the callback comes after a step
+        if not self.notebook:
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=run.steps, initial=self.first, disable=None)
+            return
+        import ipywidgets as widgets
+        from IPython.display import display
+
+        self.line, self.picture = widgets.HTML(), widgets.Image(format="png")
+        display(widgets.VBox([self.line, self.picture]))
+        self.shown -= self.seconds
+
+    def look(self, run: Loop) -> Tensor:
+        """What the run has made so far: the pictures of a `Run`, or the scene from `cameras`; (n, 3, H, W) in [0, 1]."""
+        return run.images if isinstance(run, Run) else run.scene.images(self.cameras, self.size)
+
+
+def as_png(pictures: Tensor) -> bytes:
+    """Pictures (n, 3, H, W) in [0, 1] side by side, as PNG."""
+    from PIL import Image
+
+    row = torch.cat(list(pictures.detach().cpu()), dim=2).mul(255).round().byte().permute(1, 2, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(row.numpy()).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a Jupyter kernel."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    shell = get_ipython()
+    return shell is not None and shell.__class__.__name__ == "ZMQInteractiveShell"
