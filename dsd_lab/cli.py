@@ -168,14 +168,17 @@ def train(
     every: Annotated[int, typer.Option(help="Steps between checkpoints and pictures.")] = 250,
 ) -> None:
     """Train a mini: a small, complete text-to-image pipeline, written as a diffusers folder."""
+    from dataclasses import replace
+
     from .quality import sample
-    from .train import Recipe, TrainingSet
+    from .train import RECIPES, Recipe, TrainingSet
     from .train import train as run_training
     from .viz.pictures import png, sheet
     from .worlds import folder, icons
 
     given = {"steps": steps, "autoencoder_steps": autoencoder_steps, "batch": batch}
-    recipe = Recipe(seed=seed, precision=precision, **{k: v for k, v in given.items() if v is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    recipe = replace(RECIPES.get(world, Recipe()), seed=seed, precision=precision, **given)
     data = TrainingSet.toys() if world == "toybox" else TrainingSet.of(icons() if world == "icons" else folder(world))
     shown = list(dict.fromkeys(texts[0] for texts in data.captions))[::max(1, len(data.captions) // 64)][:6]
 

