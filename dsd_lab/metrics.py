@@ -6,7 +6,7 @@ All distances between pictures are RMSE per channel with pictures in [0, 1].
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -312,14 +312,20 @@ def _check_k(k: int) -> None:
 
 # ---- text -------------------------------------------------------------------------------------------------------------
 
-def table(reports: Mapping[str, Report]) -> str:
-    """The reports as aligned lines of text, a heading and one a method, with their intervals."""
+COLUMNS = ("modes", "nearest", "even", "effective", "distance", "outside", "pairwise", "agreement", "same mode")
+
+
+def table(reports: Mapping[str, Report], columns: Sequence[str] = COLUMNS) -> str:
+    """The reports as aligned lines of text, a heading and one a method, with their intervals; `columns` says what of them."""
     def effective(e):
         return f"{e.value:.1f} [{e.low:.1f}, {e.high:.1f}]" if e else "-"
-    rows = [("", "modes", "nearest", "even", "effective", "distance", "outside", "pairwise", "agreement", "same mode")]
+    if unknown := [name for name in columns if name not in COLUMNS]:
+        raise ValueError(f'no column "{unknown[0]}"; there are: {", ".join(COLUMNS)}')
+    rows = [("", *columns)]
     for name, r in reports.items():
-        rows.append((name, f"{r.modes}/{r.pictures}", str(r.nearest), f"{r.modes_even:.1f}", effective(r.effective_modes),
-                     str(r.distance), f"{r.outside:.0%}", str(r.pairwise or "-"), str(r.agreement or "-"),
-                     "-" if r.same_mode is None else f"{r.same_mode:.0%}"))
+        cells = (f"{r.modes}/{r.pictures}", str(r.nearest), f"{r.modes_even:.1f}", effective(r.effective_modes), str(r.distance),
+                 f"{r.outside:.0%}", str(r.pairwise or "-"), str(r.agreement or "-"),
+                 "-" if r.same_mode is None else f"{r.same_mode:.0%}")
+        rows.append((name, *(cells[COLUMNS.index(column)] for column in columns)))
     width = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join([row[0].ljust(width[0]), *map(str.rjust, row[1:], width[1:])]) for row in rows)

@@ -227,3 +227,10 @@ def test_table_has_one_aligned_line_a_method(prior, report):
         end = lines[0].index(head) + len(head)
         assert lines[2][:end].endswith(" " + cell)  # each value ends where its heading ends
     assert lines[1].split() == ["DDIM", "1/12", "1", "1.0", "-", "0.000", "[0.000,", "0.000]", "0%", "-", "-", "-"]
+
+
+def test_table_of_some_columns(report):
+    lines = table({"DDIM": report[0]}, ("outside", "modes")).split("\n")
+    assert [line.split() for line in lines] == [["outside", "modes"], ["DDIM", "17%", "4/12"]]
+    with pytest.raises(ValueError, match='no column "mode"; there are: modes, nearest'):
+        table({"DDIM": report[0]}, ["mode"])
