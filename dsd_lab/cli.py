@@ -170,6 +170,7 @@ def train(
     """Train a mini: a small, complete text-to-image pipeline, written as a diffusers folder."""
     from dataclasses import replace
 
+    from .cameras import orbit
     from .quality import sample
     from .train import RECIPES, Recipe, TrainingSet
     from .train import train as run_training
@@ -187,36 +188,37 @@ def train(
         from .report import write_file
 
         prior = PipelinePrior(pipe, device="cpu")
-        made = sample(prior, shown, range(8), 25, 4.0)
+        made = sample(prior, shown, range(8), 25, 4.0, cameras=orbit(8) if prior.cameras else None)
         (out / "samples").mkdir(exist_ok=True)
         write_file(out / "samples" / f"{step:06d}.png", png(sheet(dict(zip(shown, made, strict=True)), title=f"step {step}")))
 
-    run_training(data, out, recipe, device=device, every=every, samples=None if data.cameras is not None else pictures)
+    run_training(data, out, recipe, device=device, every=every, samples=pictures)
     typer.echo(f"{out}: a pipeline folder; dsd_lab.load_prior(\"{out}\") opens it")
 
 
 @app.command()
 def quality(
     name: Annotated[str, typer.Argument(help="A mini: a shipped one, or a folder that `dsd-lab train` wrote.")],
-    world: Annotated[str | None, typer.Option(help='"icons" or a folder: what it was trained on; shipped ones know.')] = None,
+    world: Annotated[str | None, typer.Option(help='"icons", "toybox" or a folder: what it has seen; shipped ones know.')] = None,
     cfg: Annotated[float, typer.Option(help="Guidance.")] = 4.0,
     steps: Annotated[int, typer.Option(help="DDIM steps.")] = 25,
     card: Annotated[bool, typer.Option(help="Write the model card and the sheet of samples into its folder.")] = False,
 ) -> None:
-    """Measure a mini: whether samples show what was asked for, how near they are to the training pictures, how diverse."""
+    """Measure a mini: whether samples show what was asked for, how near they are to the training's pictures, how diverse."""
     from dataclasses import asdict
 
     from tqdm import tqdm
 
+    from .card import write_card
     from .priors import MODELS, load_pipeline, load_prior
-    from .quality import quality as measure
-    from .quality import write_card
-    from .worlds import folder, icons
+    from .quality import measure
+    from .worlds import folder, icons, toy_shop
 
     if world is None:
         prior = load_prior(name)
     else:
-        prior = load_pipeline(name, world=icons() if world == "icons" else folder(world), name=Path(name).name)
+        seen = icons() if world == "icons" else toy_shop() if world == "toybox" else folder(world)
+        prior = load_pipeline(name, world=seen, name=Path(name).name)
     with tqdm(total=len(prior.prompts), unit=" prompts", disable=None) as bar:
         measured, samples = measure(prior, steps=steps, cfg=cfg, progress=lambda _: bar.update())
     for key, value in asdict(measured).items():

@@ -11,8 +11,27 @@ import torch
 from torch import nn
 
 from dsd_lab import quality as measures
-from dsd_lab.quality import Quality, quality, sample, seconds_a_prediction, write_card
+from dsd_lab.cameras import Camera
+from dsd_lab.card import write_card
+from dsd_lab.metrics import distances, mean_pairwise
+from dsd_lab.quality import (
+    VIEWS,
+    Judge,
+    Quality,
+    ViewQuality,
+    colour_and_kind,
+    colour_histogram,
+    measure,
+    quality,
+    sample,
+    seconds_a_prediction,
+    view_quality,
+)
+from dsd_lab.train import held_out_pairs
+from dsd_lab.worlds import ToyboxWorld, toy_shop
 from dsd_lab.worlds.pictures import PictureWorld, Source
+from dsd_lab.worlds.toybox import COLOURS, KINDS
+from dsd_lab.worlds.toybox_toys import with_article
 
 SIDE = 4
 
@@ -28,7 +47,7 @@ def world():
 class Flat:
     """A prior whose sample is flat, of a grey that prompt and seed give, and whose autoencoder loses 0.1 of everything."""
 
-    name, lossy = "flat", 0.1
+    name, lossy, cameras = "flat", 0.1, None
 
     def __init__(self, greys):
         self.greys, self.world = greys, world()
@@ -39,7 +58,8 @@ class Flat:
     def noise(self, seeds):
         return torch.tensor(list(seeds))
 
-    def condition(self, prompt):
+    def condition(self, prompt, camera=None):
+        assert camera is None
         return prompt
 
     def encode(self, images):
@@ -123,7 +143,159 @@ def test_near_copies_count_at_the_threshold(flat, shares):
 def test_a_prior_without_its_pictures_is_refused(flat):
     flat.world = None
     with pytest.raises(ValueError, match="nothing to compare"):
-        quality(flat)
+        measure(flat)
+
+
+# ---- a mini that is told the camera ---------------------------------------------------------------------------------------
+
+@dataclasses.dataclass(frozen=True)
+class Shelf:
+    """Toys that are one square each: its row tells the kind, its column the side, its colour the colour."""
+
+    kinds: tuple
+    colours: tuple
+    seeds: tuple
+
+    def __len__(self):
+        return len(self.kinds)
+
+    @property
+    def captions(self):
+        return tuple(with_article(f"{c} {k}") for c, k in zip(self.colours, self.kinds, strict=True))
+
+    def subset(self, index):
+        index = torch.as_tensor(index).reshape(-1).tolist()
+        return Shelf(*(tuple(own[i] for i in index) for own in (self.kinds, self.colours, self.seeds)))
+
+
+def drawn(toys, cameras):
+    """(N, V, 3, 8, 8): a square of 2 pixels, and a faint trace of the seed beside it."""
+    rgb = torch.ones(len(toys.kinds), len(cameras), 3, 8, 8)
+    for i, (kind, colour, seed) in enumerate(zip(toys.kinds, toys.colours, toys.seeds, strict=True)):
+        for j, camera in enumerate(cameras):
+            row, column = 2 * KINDS[:4].index(kind), 2 * (round((camera.azimuth - 30) / 90) % 4)
+            rgb[i, j, :, row:row + 2, column:column + 2] = torch.tensor(COLOURS[colour])[:, None, None]
+            rgb[i, j, :, row, (column + 2) % 8] = 1 - 0.01 * seed
+    return SimpleNamespace(rgb=rgb)
+
+
+class Shop:
+    """A prior that shows true toys: of a prompt, those at positions 0, 1, ... by seed, from the camera asked for."""
+
+    name, cameras, lossy = "shop", "any", 0.1
+    decode, encode = Flat.decode, Flat.encode
+
+    def __init__(self, world, wrong=None):
+        self.world, self.prompts, self.wrong = world, world.prompts, wrong or {}
+
+    def noise(self, seeds):
+        return torch.tensor(list(seeds))
+
+    def condition(self, prompt, camera=None):
+        return prompt, camera
+
+    def pictures(self, seeds, cond):
+        prompt, cameras = cond
+        prompt, turn = self.wrong.get(prompt, (prompt, 0))
+        own = self.world.index(prompt)
+        turned = [Camera(camera.azimuth + turn, camera.elevation) for camera in cameras]
+        return torch.stack([drawn(self.world.toys.subset(own[seed % len(own)]), [camera]).rgb[0, 0]
+                            for seed, camera in zip(seeds.tolist(), turned, strict=True)])
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Three kinds in four colours, two seeds each; the judge's toys are the very toys that the prior shows."""
+    kinds, colours = KINDS[:3], ("red", "orange", "yellow", "green")  # held out: a red apple, an orange cactus, a yellow car
+    toys = Shelf(*zip(*[(kind, colour, seed) for kind in kinds for colour in colours for seed in (1, 2)], strict=True))
+    prompts = [with_article(kind) for kind in kinds] + [with_article(f"{c} {k}") for k in kinds for c in colours]
+    n = torch.arange(len(toys.kinds))
+    world = ToyboxWorld(tuple(prompts), toys, n // 8, n, (), torch.empty(len(n), 0, 3, 8, 8))
+    asked = []
+    monkeypatch.setattr(measures, "toy_shop", lambda per_kind, first: asked.append((per_kind, first)) or world)
+    monkeypatch.setattr(measures, "render", drawn)
+    monkeypatch.setattr(measures, "ddim", lambda own, noise, cond, steps, cfg: SimpleNamespace(images=own.pictures(noise, cond)))
+    return world, asked
+
+
+def test_the_words_of_a_toys_prompt():
+    assert colour_and_kind("a red teddy bear") == ("red", "teddy bear")
+    assert colour_and_kind("an orange apple") == ("orange", "apple")
+    assert colour_and_kind("a teddy bear") == ("", "teddy bear") and colour_and_kind("a car") == ("", "car")
+    pairs = {colour_and_kind(prompt) for prompt in toy_shop().prompts}
+    assert pairs == {(colour, kind) for colour in ("", *COLOURS) for kind in KINDS}
+
+
+def test_true_toys_are_right_in_everything(few):
+    world, asked = few
+    measured, made = measure(Shop(world), steps=9, cfg=2.0)
+    assert isinstance(measured, ViewQuality) and made.shape == (15, 2, len(VIEWS), 3, 8, 8)
+    assert (measured.prompts, measured.samples, measured.steps, measured.cfg) == (15, 15 * 2 * 4, 9, 2.0)
+    assert asked == [(measures.UNSEEN, len(world) // len(KINDS))]
+    for name in ("kind", "seen_kind", "seen_colour", "held_out_kind", "held_out_colour", "view", "data_kind", "data_colour"):
+        assert getattr(measured, name) == 1, name
+    assert measured.reconstruction == pytest.approx(20, abs=1e-4)
+
+
+def test_what_was_held_out_is_not_among_what_was_learned(few, monkeypatch):
+    """Samples and the training's toys are the same here: what was learned is at distance 0, and what was left out is not."""
+    monkeypatch.setattr(measures, "NEAR_COPY", 0.02)  # as far as the colours are apart, and farther than the seeds
+    world, _ = few
+    held = {f"{with_article(f'{c} {k}')}" for c, k in held_out_pairs()} & set(world.prompts)
+    assert held == {"a red apple", "an orange cactus", "a yellow car"}
+    measured, _ = view_quality(Shop(world), range(2))
+    plain_apple = 1 / 15  # its first two toys are the red ones, which were left out; those of cactus and car are red too
+    assert measured.near_copies == pytest.approx(1 - 3 / 15 - plain_apple)
+    assert measured.distance > 0.01 and measured.data_distance > 0.01
+
+
+def test_distances_within_a_kind_are_from_one_camera(few):
+    world, _ = few
+    measured, _ = view_quality(Shop(world), range(2))
+    views = drawn(world.toys, VIEWS).rgb
+    own = [distances(views[i:i + 2, 0], views[i:i + 2, 0])[0, 1] for i in (0, 8, 16)]  # by seed, the first two of each kind
+    assert measured.pairwise == pytest.approx(float(sum(own)) / 3)
+    own = [mean_pairwise(distances(views[i:i + 8, 0], views[i:i + 8, 0])) for i in (0, 8, 16)]
+    assert measured.data_pairwise == pytest.approx(sum(own) / 3)
+
+
+def test_wrong_kinds_colours_and_sides_are_counted_where_they_belong(few):
+    world, _ = few
+    wrong = {"a cactus": ("an apple", 0),  # 1 of the 3 plain prompts
+             "a red cactus": ("a red car", 0), "a red car": ("a green car", 0),  # kind, colour: of the 9 pairs seen
+             "an orange cactus": ("an orange car", 0), "a red apple": ("a green apple", 0)}  # the same of the 3 held out
+    measured, _ = view_quality(Shop(world, wrong))
+    assert measured.kind == pytest.approx(2 / 3)
+    assert measured.seen_kind == pytest.approx(8 / 9) and measured.seen_colour == pytest.approx(8 / 9)
+    assert measured.held_out_kind == pytest.approx(2 / 3) and measured.held_out_colour == pytest.approx(2 / 3)
+    assert (measured.data_kind, measured.data_colour, measured.data_view) == (1, 1, 1)
+    turned, _ = view_quality(Shop(world, {"a yellow car": ("a yellow car", 90)}))
+    assert turned.view == pytest.approx(14 / 15)
+
+
+def test_the_judge_leaves_each_toy_out(few):
+    world, _ = few
+    one = [i for i in range(24) if i % 2 == 0 and i not in (4, 6)]  # one seed; the apples are red and orange only
+    judge = Judge(dataclasses.replace(world, toys=world.toys.subset(one), kind_label=world.kind_label[one]))
+    own = judge(judge.pictures, judge.kind)
+    assert torch.equal(own.kind, judge.kind[:, None].expand(-1, 4)) and torch.equal(own.view, torch.arange(4).expand(10, -1))
+    assert torch.equal(own.colour, judge.colour[:, None].expand(-1, 4))
+    out = judge(judge.pictures, judge.kind, left_out=True)
+    assert torch.equal(out.kind, own.kind) and torch.equal(out.view, own.view)
+    # another kind has the same colour, in as many pixels; the histogram cannot tell
+    assert torch.equal(out.colour, own.colour)
+    alone = Judge(dataclasses.replace(world, toys=world.toys.subset(one[:2]), kind_label=world.kind_label[one[:2]]))
+    told = alone(alone.pictures, alone.kind, left_out=True).colour
+    assert torch.equal(told, alone.colour.flip(0)[:, None].expand(-1, 4))  # the only other apple
+
+
+def test_colours_are_counted_without_white():
+    picture = torch.ones(3, 4, 4)
+    picture[:, 0, 0], picture[:, 1, 1:] = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0])[:, None]
+    histogram = colour_histogram(torch.stack([picture, picture.flip(2)]), bins=2)
+    assert histogram.shape == (2, 8) and torch.equal(histogram[0], histogram[1])
+    torch.testing.assert_close(histogram[0].square(), torch.tensor([0, 0.75, 0, 0, 0.25, 0, 0, 0]))
+    assert colour_histogram(torch.ones(3, 4, 4)).sum() == 0
 
 
 def test_seconds_are_of_one_picture(monkeypatch):
@@ -175,6 +347,31 @@ def test_the_samples_are_a_picture(card):
 
     with Image.open(card[0] / "samples.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 100
+
+
+def test_the_card_of_a_mini_that_is_told_the_camera(card):
+    folder, _ = card
+    facts = json.loads((folder / "training.json").read_text())
+    facts |= {"data": "toybox", "credit": "Toys: made here."}
+    measured = ViewQuality(prompts=144, samples=1152, steps=25, cfg=3.0, kind=0.5, seen_kind=0.51, seen_colour=0.52,
+                           held_out_kind=0.53, held_out_colour=0.54, view=0.55, data_kind=0.56, data_colour=0.57, data_view=0.58,
+                           distance=0.111, data_distance=0.112, near_copies=0.59, pairwise=0.113, data_pairwise=0.114,
+                           reconstruction=30.25)
+    prior = Flat({})
+    prior.prompts = [with_article(f"{colour} {kind}".strip()) for kind in KINDS[:2] for colour in ("", *COLOURS)]
+    prior.world = SimpleNamespace(prompts=prior.prompts)
+    for autoencoder, licence in ((None, "apache-2.0"), ("icons-mini", "cc-by-4.0")):
+        facts["recipe"]["autoencoder"] = autoencoder
+        (folder / "training.json").write_text(json.dumps(facts))
+        write_card(prior, measured, torch.rand(18, 2, 4, 3, 16, 16), folder)
+        text = " ".join((folder / "README.md").read_text().split())
+        for part in (f"license: {licence}", "Toys: made here.", "16 kinds", "8 colours", "guidance 3", "1152 DDIM samples",
+                     "| 50.0% | 56.0% |", "| 51.0% |", "| 52.0% |", "| 53.0% |", "| 54.0% |", "| 55.0% | 58.0% |", "| 59.0% |",
+                     "| 0.111 | 0.112 |", "| 0.113 | 0.114 |", "| 30.2 dB |", "256 true toys"):
+            assert part in text, part
+        assert "{" not in text and ("that of `icons-mini`" in text) == (autoencoder is not None)
+        assert ("11 steps of 8" in text) == (autoencoder is None)
+    assert json.loads((folder / "quality.json").read_text()) == dataclasses.asdict(measured)
 
 
 def test_checksums_are_of_the_weights_and_the_index(card):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dsd_lab.cameras import Camera, orbit
-from dsd_lab.worlds import ToyboxWorld, Toys, make_toys, render, toybox
+from dsd_lab.worlds import ToyboxWorld, Toys, make_toys, render, toy_shop, toybox
 from dsd_lab.worlds.toybox import COLOURS, KINDS
 from dsd_lab.worlds.toybox_builder import INK, SNOW, Toy
 from dsd_lab.worlds.toybox_shapes import SHAPES, reach
@@ -368,3 +368,16 @@ def test_failed_write_leaves_nothing(cache, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         small()
     assert list(cache.iterdir()) == []
+
+
+def test_a_shop_has_every_toy_and_no_picture(monkeypatch):
+    monkeypatch.setattr(sys.modules["dsd_lab.worlds.toybox"], "render", None)  # nothing is rendered
+    shop = toy_shop(8, first=40)
+    assert len(shop) == 128 and shop.cameras == () and shop.images().shape == (128, 0, 3, 64, 64)
+    assert len(shop.prompts) == 16 + 128  # eight seeds show every colour
+    assert shop.resolve("red chair") == "a red chair"
+    assert len(shop.index("a chair")) == 8 and len(shop.index("a red chair")) == 1
+    own = shop.toys.subset(shop.index("a red chair"))
+    assert own.captions == ("a red chair",)
+    p, chairs = torch.rand(1, 50, 3), make_toys("chair", range(40, 48))
+    assert torch.equal(shop.toys.subset(shop.index("a chair")).sdf(p), chairs.sdf(p))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..worlds import PictureWorld, folder, icons, toybox
+from ..worlds import PictureWorld, ToyboxWorld, folder, icons, toy_shop, toybox
 from .base import Condition, Prediction, Prior, Query, check_cfg, guidance_terms, guide
 from .exact import ExactPrior, GaussianMixture, ImageSet
 from .pipeline import PipelinePrior, load_pipeline
@@ -20,7 +20,8 @@ __all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "PipelinePr
            "ViewPrompts", "ViewSet", "check_cfg", "guidance_terms", "guide", "load_pipeline", "load_prior"]
 
 MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that come with the package
-MINIS: dict[str, Callable[[], PictureWorld] | None] = {"icons-mini": lambda: icons(64)}  # and the world each one has seen
+MINIS: dict[str, Callable[[], PictureWorld | ToyboxWorld] | None] = {  # and the world each one has seen
+    "icons-mini": lambda: icons(64), "toybox-mini": toy_shop}
 
 
 @lru_cache(maxsize=4)
@@ -51,9 +52,9 @@ def load_prior(name: str | Path, size: int = 64, *, download: bool = False, devi
                dtype: torch.dtype | None = None) -> Prior:
     """A prior by name: a shipped one, a pipeline's folder, a folder of pictures, or a hub id, the first of these that fits.
 
-    "icons" (exact); "toybox" (exact, objects seen from cameras); "icons-mini" (a small network); a folder with a
-    model_index.json, as diffusers saves pipelines; a folder of pictures with one sub-folder a label (exact); "owner/name", a
-    pipeline on the Hugging Face hub.
+    "icons" (exact); "toybox" (exact, objects seen from cameras); "icons-mini" (a small network); "toybox-mini" (a small
+    network that is told the camera, any); a folder with a model_index.json, as diffusers saves pipelines; a folder of pictures
+    with one sub-folder a label (exact); "owner/name", a pipeline on the Hugging Face hub.
     size: side of an exact prior's pictures in pixels; 32 makes a smaller, faster prior. A network has its own.
     download: whether a hub id may be fetched from the network; else it must have been before.
     device, dtype: of a network, see `PipelinePrior`; exact priors are on the CPU.

@@ -22,7 +22,7 @@ from .toybox_builder import COLOURS
 from .toybox_render import Pictures, render
 from .toybox_toys import KINDS, Toys, make_toys, with_article
 
-__all__ = ["COLOURS", "KINDS", "Pictures", "ToyboxWorld", "Toys", "make_toys", "render", "toybox"]
+__all__ = ["COLOURS", "KINDS", "Pictures", "ToyboxWorld", "Toys", "make_toys", "render", "toy_shop", "toybox"]
 
 SIZES = (16, 32, 64)  # pixels per side
 CREDIT = "Toys: dsd_lab's own procedural renders (Apache-2.0)."
@@ -95,13 +95,28 @@ def toybox(size: int = 64, per_kind: int = 16, cameras: tuple[Camera, ...] = BAN
         raise ValueError(f"per_kind must be an int of at least 1, got {per_kind!r}")
     seeds, backs = _plan(per_kind)
     toys = make_toys([kind for kind in KINDS for _ in seeds], seeds * len(KINDS), backs * len(KINDS))
+    return resized(_world(toys, seeds, cameras, _cached_views(toys, check_cameras(cameras))), size)
+
+
+@lru_cache(maxsize=4)
+def toy_shop(per_kind: int = 32, first: int = 0) -> ToyboxWorld:
+    """Toys of every kind, of the seeds from `first` on, without twins and without pictures: no camera, nothing rendered.
+
+    For networks that know any camera, and for whoever renders the toys from cameras of their own. Takes a second or two.
+    """
+    seeds = list(range(first, first + per_kind))
+    toys = make_toys([kind for kind in KINDS for _ in seeds], seeds * len(KINDS))
+    return _world(toys, seeds, (), torch.empty(len(toys), 0, 3, 64, 64, dtype=torch.uint8))
+
+
+def _world(toys, seeds, cameras, views):
+    """The world of the toys of every kind with these seeds, under the prompts that they show."""
     shown = set(toys.captions)
     prompts = [with_article(kind) for kind in KINDS]
     prompts += [p for kind in KINDS for colour in COLOURS if (p := with_article(f"{colour} {kind}")) in shown]
     label = torch.arange(len(KINDS)).repeat_interleave(len(seeds))
-    views = _cached_views(toys, check_cameras(cameras))
     groups = label * (max(seeds) + 1) + torch.tensor(seeds * len(KINDS))
-    return resized(ToyboxWorld(tuple(prompts), toys, label, groups, cameras, views), size)
+    return ToyboxWorld(tuple(prompts), toys, label, groups, cameras, views)
 
 
 def resized(world: ToyboxWorld, size: int) -> ToyboxWorld:
