@@ -9,16 +9,17 @@ from . import metrics, worlds
 from .cameras import Camera
 from .distill import Run, Step, distill
 from .distill_scene import SceneRun, distill_scene
+from .inputs import InputView, input_view
 from .methods import ASD, CFD, CSD, DDS, DSD, FSD, ISM, NFSD, SDI, SDS, VSD, ConsistentODE, DSDStar
 from .priors import Condition, GaussianMixture, ImageSet, Prior, load_prior
 from .sampling import Trajectory, ddim, ddim_invert
 from .scene import Scene
 from .schedule import NoiseSchedule
-from .tasks import compare, distill_images, text_to_3d
+from .tasks import compare, distill_images, image_to_3d, text_to_3d
 
 __version__ = "0.1.0"
 
 __all__ = ["ASD", "CFD", "CSD", "DDS", "DSD", "FSD", "ISM", "NFSD", "SDI", "SDS", "VSD", "Camera", "Condition",
-           "ConsistentODE", "DSDStar", "GaussianMixture", "ImageSet", "NoiseSchedule", "Prior", "Run", "Scene",
-           "SceneRun", "Step", "Trajectory", "compare", "ddim", "ddim_invert", "distill", "distill_images",
-           "distill_scene", "load_prior", "metrics", "text_to_3d", "worlds"]
+           "ConsistentODE", "DSDStar", "GaussianMixture", "ImageSet", "InputView", "NoiseSchedule", "Prior", "Run",
+           "Scene", "SceneRun", "Step", "Trajectory", "compare", "ddim", "ddim_invert", "distill", "distill_images",
+           "distill_scene", "image_to_3d", "input_view", "load_prior", "metrics", "text_to_3d", "worlds"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -14,6 +14,7 @@ from torch import Tensor
 from .cameras import BANK, Camera
 from .distill import Loop
 from .draws import ViewDraws
+from .inputs import InputView
 from .methods import DDS, DSD, DSDStar, Method, State
 from .priors import Condition, Prior, ViewSet
 from .scene import GridField, Occupancy, Scene
@@ -39,6 +40,7 @@ LEARNING_RATE = 0.1
 SAMPLES = 48
 EMPTY = 0.5  # a cell with less density than this is skipped
 REGULARISERS = {"sparsity": 0.01}
+FAITHFUL = {"rgb": 5.0, "mask": 0.5}  # ten to one, as Zero-1-to-3's own distillation has it
 
 
 class SceneStep(NamedTuple):
@@ -58,22 +60,32 @@ class SceneRun(Loop):
     All views share the seed's e*; at a smaller size it is the mean of each block of pixels, times the block's side, so
     that it is N(0, I) again and begins the same paths. refresh m > 1: each target x - g is held; every m steps the method
     is asked for the next views' targets, in turn, and each step fits some of all that are held.
+    view: a picture that the scene must show too, in every step:  + rgb |picture difference|^2 + mask |opacity difference|^2,
+    means over pixels, weighted by `faithful`, in units of a target's whole squared difference a pixel.
+    asked: what the prior's `condition` is given beside the cameras.
     Iterating yields a `SceneStep` after each step; `state_dict()` is the checkpoint, to the bit.
     """
 
-    def __init__(self, prior: Prior, cond: Sequence[str | None], method: Method, seed: int, steps: int, refresh: int,
-                 stages: Sequence[Stage] = STAGES, lr: float = LEARNING_RATE, regularisers=None, cameras=None):
+    def __init__(self, prior: Prior, asked: Mapping[str, object], method: Method, seed: int, steps: int, refresh: int,
+                 stages: Sequence[Stage] = STAGES, lr: float = LEARNING_RATE, regularisers=None, cameras=None,
+                 view: InputView | None = None, faithful: Mapping[str, float] | None = None):
         self.prior, self.method, self.seed, self.steps, self.refresh = prior, method, seed, steps, refresh
-        self.cond, self.stages, self.lr = tuple(cond), tuple(stages), lr
+        self.asked, self.stages, self.lr, self.view = dict(asked), tuple(stages), lr, view
+        self.faithful = dict(FAITHFUL if faithful is None else faithful)
         self.regularisers = REGULARISERS if regularisers is None else dict(regularisers)
         self.cameras = tuple(cameras or (BANK if prior.cameras in (None, "any") else prior.cameras))
         self.scene = Scene(GridField(stages[0].resolution), Occupancy(threshold=EMPTY))
         self.draws = ViewDraws(seed, prior.shape, prior.dtype, prior.device)
         self.e_star = prior.noise([seed])[0]
         self.settings = {"method": str(method), "prior": prior.name, "shape": prior.shape, "scale": getattr(prior, "scale", None),
-                         "prompt": cond[0], "negative": cond[1] or "", "seed": seed, "steps": steps, "refresh": refresh, "lr": lr,
+                         "prompt": asked.get("prompt", ""), "negative": asked.get("negative") or "",
+                         "seed": seed, "steps": steps, "refresh": refresh, "lr": lr,
                          "stages": [tuple(s) for s in stages], "regularisers": self.regularisers,
                          "cameras": f"{len(self.cameras)} (digest {crc32(repr(self.cameras).encode()):08x})"}
+        if view is not None:
+            pixels = torch.cat([view.image, view.mask]).mul(255).round().byte().numpy().tobytes()
+            self.settings |= {"picture": f"digest {crc32(pixels):08x}", "picture's camera": str(view.camera),
+                              "faithful": self.faithful}
         self._enter(0)
 
     # ---- stages
@@ -99,10 +111,9 @@ class SceneRun(Loop):
         self.t = torch.zeros(0, dtype=torch.int64)
 
     def _condition(self) -> Condition:
-        prompt, negative = self.cond
         if self.prior.cameras is None:
-            return self.here.condition([prompt] * len(self.cameras), negative)
-        return self.here.condition(prompt, negative, self.cameras)
+            return self.here.condition(**{**self.asked, "prompt": [self.asked["prompt"]] * len(self.cameras)})
+        return self.here.condition(**self.asked, camera=self.cameras)
 
     def _adam(self):
         return torch.optim.Adam(self.scene.field.parameters(), lr=self.lr, betas=(0.9, 0.99), eps=1e-15, foreach=False)
@@ -137,9 +148,11 @@ class SceneRun(Loop):
             views = pool[torch.randperm(len(pool), generator=self.draws.generator)[:self.stage.views]].sort().values
             x, seen = self._look(views)
         loss = (x - self.target[views]).square().sum() / (2 * len(views))
+        # in units of one whole squared difference a pixel, so that a weight means the same at every size
         if self.regularisers:
-            # in units of one whole squared difference a pixel, so that a weight means the same at every size
             loss = loss + x[0].numel() * self.unit**2 * regularisation(seen, self.index / self.steps, self.regularisers)
+        if self.view is not None:
+            loss = loss + x[0].numel() * self.unit**2 * self._unfaithful()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -167,6 +180,13 @@ class SceneRun(Loop):
         images = seen.rgb if side == self.stage.size else F.interpolate(seen.rgb, (side, side), mode="bilinear",
                                                                         align_corners=False)
         return self.here.encode(images), seen
+
+    def _unfaithful(self) -> Tensor:
+        """How far the scene is from the picture that it must show: a scalar."""
+        wanted = self.view.at_size(self.stage.size)
+        seen = self.scene.render(self.view.camera, self.stage.size, SAMPLES, grad=True, generator=self.draws.generator)
+        return (self.faithful.get("rgb", 0.0) * (seen.rgb[0] - wanted.image).square().mean()
+                + self.faithful.get("mask", 0.0) * (seen.opacity[0] - wanted.mask).square().mean())
 
     @torch.no_grad()
     def _ask(self, views: Tensor, x: Tensor) -> None:
@@ -237,14 +257,17 @@ class SceneRun(Loop):
         return self
 
 
-def distill_scene(prior: Prior, prompt: str, method: Method, seed: int, steps: int = 400, *, negative: str | None = None,
-                  refresh: int = REFRESH, stages: Sequence[Stage] = STAGES, lr: float = LEARNING_RATE, regularisers=None,
-                  cameras: Sequence[Camera] | None = None) -> SceneRun:
+def distill_scene(prior: Prior, prompt: str | None, method: Method, seed: int, steps: int = 400, *, negative: str | None = None,
+                  view: InputView | None = None, refresh: int = REFRESH, stages: Sequence[Stage] = STAGES,
+                  lr: float = LEARNING_RATE, regularisers=None, cameras: Sequence[Camera] | None = None,
+                  faithful: Mapping[str, float] | None = None) -> SceneRun:
     """A run of a method on a scene, one object, ready to iterate or `finish()`.
 
-    prompt: of the prior. seed: of e* and all draws. steps: optimisation steps. refresh: hold each target for so many steps.
-    stages: coarse to fine. lr: of Adam on the grid. regularisers: weights by name, see `dsd_lab.scene.regularisation`.
-    cameras: the views to optimise; the prior's own bank by default. Raises TypeError or ValueError for what cannot be.
+    prompt: of the prior; None for a prior of new views, which is asked by the picture `view` (and then the scene must show
+    that too, with weights `faithful`, {"rgb": ..., "mask": ...}). seed: of e* and all draws. steps: optimisation steps.
+    refresh: hold each target for so many steps. stages: coarse to fine. lr: of Adam on the grid. regularisers: weights by
+    name, see `dsd_lab.scene.regularisation`. cameras: the views to optimise; the prior's own bank by default.
+    Raises TypeError or ValueError for what cannot be.
     """
     if not isinstance(method, Method):
         raise TypeError(f"method must be a method object such as dsd_lab.DSD(), got {method!r}")
@@ -257,6 +280,18 @@ def distill_scene(prior: Prior, prompt: str, method: Method, seed: int, steps: i
         raise TypeError(f"seed must be an int, one object a run, got {seed!r}")
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr must be positive and finite, got {lr}")
+    for name, weight in (faithful or {}).items():
+        if name not in FAITHFUL or not 0 <= weight < float("inf"):
+            raise ValueError(f"faithful holds weights of at least 0 for {', '.join(FAITHFUL)}, got {name}: {weight!r}")
     if len(prior.shape) != 3:
-        raise TypeError(f"text_to_3d needs a prior of pictures; {prior.name} has items of shape {prior.shape}")
-    return SceneRun(prior, (prior.resolve(prompt), negative), method, seed, steps, refresh, stages, lr, regularisers, cameras)
+        raise TypeError(f"a scene needs a prior of pictures; {prior.name} has items of shape {prior.shape}")
+    if prior.asked_by == "picture":
+        if not isinstance(view, InputView):
+            raise TypeError(f"{prior.name} is asked by a picture: use image_to_3d, or give view=input_view(image)")
+        asked = {"image": view}
+    else:
+        if view is not None:
+            raise TypeError(f"{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "
+                            '"toybox-novel-view"')
+        asked = {"prompt": prior.resolve(prompt), "negative": negative}
+    return SceneRun(prior, asked, method, seed, steps, refresh, stages, lr, regularisers, cameras, view, faithful)

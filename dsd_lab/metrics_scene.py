@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from .cameras import HELD_OUT, Camera
+from .features import lpips
+from .inputs import InputView
 from .metrics import RADIUS, Estimate, bootstrap, distances, jackknife, mean_pairwise
 from .scene import Scene
-from .worlds import ToyboxWorld, render
+from .scene.fit import psnr
+from .worlds import ToyboxWorld, Toys, render
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,80 @@ def judge_views(views: Tensor, world: ToyboxWorld, prompt: str, cameras: Sequenc
         distance=bootstrap(distance), distinct=len(nearest.unique()), reached=len(nearest[distance <= RADIUS].unique()),
         pairwise=jackknife(lambda i: mean_pairwise(between[i][:, i]), n) if n > 2 else None,
         psnr=float(-20 * distance.clamp(min=1e-6).log10().mean()))
+
+
+@dataclass(frozen=True)
+class ReconstructionReport:
+    """What some reconstructions of one picture are worth, next to the objects that the picture leaves open, its answers.
+
+    scenes, answers: how many were made, and how many there are. input_psnr: of each scene from the picture's own camera
+    against the picture, the mean, in decibels. nearest: each scene's nearest answer, a position among them. psnr, ssim, lpips:
+    against that answer from all held-out cameras, the means; lpips is None where its weights are not here. The rest is about
+    the unseen side alone, held-out cameras more than 90 degrees of azimuth from the picture's: distance to the nearest
+    answer, RMSE per channel; found: different answers that a scene is nearer to than halfway to any other answer; pairwise:
+    distance between scenes.
+    """
+
+    scenes: int
+    answers: int
+    input_psnr: Estimate
+    nearest: tuple[int, ...]
+    psnr: Estimate
+    ssim: Estimate
+    lpips: Estimate | None
+    distance: Estimate
+    found: int
+    pairwise: Estimate | None
+
+
+def judge_reconstructions(scenes: Sequence[Scene], view: InputView, answers: Toys, cameras: Sequence[Camera] = HELD_OUT,
+                          size: int = 64) -> ReconstructionReport:
+    """Compare reconstructions of the picture `view` with its answers, toys, from held-out cameras.
+
+    Raises ValueError if all cameras are on the seen side.
+    """
+    views = torch.stack([scene.images(cameras, size) for scene in scenes])
+    shown = torch.stack([scene.images([view.camera], size)[0] for scene in scenes])
+    return judge_reconstructed_views(views, shown, view, render(answers, cameras, size).rgb, cameras)
+
+
+def judge_reconstructed_views(views: Tensor, shown: Tensor, view: InputView, truth: Tensor,
+                              cameras: Sequence[Camera] = HELD_OUT) -> ReconstructionReport:
+    """`judge_reconstructions` for pictures already made: views (B, V, 3, S, S) of the scenes and truth (A, V, 3, S, S) of
+    the answers from the held-out cameras, shown (B, 3, S, S) of the scenes from the picture's camera; all in [0, 1]."""
+    turn = torch.tensor([camera.azimuth - view.camera.azimuth for camera in cameras])
+    unseen = ((turn + 180).remainder(360) - 180).abs() > 90
+    if not bool(unseen.any()):
+        raise ValueError("no camera looks at the unseen side, more than 90 degrees of azimuth from the picture's camera")
+    n, back, answer = len(views), views[:, unseen], truth[:, unseen]
+    distance, nearest = distances(back, answer).min(1)
+    reach = distances(answer, answer).fill_diagonal_(2 * RADIUS).amin(1) / 2  # halfway to the next answer
+    between = distances(back, back)
+    own = truth[nearest]
+    try:
+        apart = bootstrap(torch.stack([lpips(a, b).mean() for a, b in zip(views, own, strict=True)]))
+    except RuntimeError:  # its weights are not here
+        apart = None
+    return ReconstructionReport(
+        scenes=n, answers=len(truth), input_psnr=bootstrap(psnr(shown, view.at_size(shown.shape[-1]).image.expand_as(shown))),
+        nearest=tuple(nearest.tolist()),
+        psnr=bootstrap(-10 * (views - own).square().flatten(1).mean(1).log10()), ssim=bootstrap(ssim(views, own)), lpips=apart,
+        distance=bootstrap(distance), found=len(nearest[distance < reach[nearest]].unique()),
+        pairwise=jackknife(lambda i: mean_pairwise(between[i][:, i]), n) if n > 2 else None)
+
+
+def ssim(images: Tensor, others: Tensor) -> Tensor:
+    """Structural similarity of pictures (B, V, 3, S, S) in [0, 1], the mean over V: (B,). 1 is equal.
+
+    With the Gaussian window of 1.5 pixels of the original. Source: Wang et al., IEEE TIP 13 (2004) 600, by scikit-image.
+    """
+    from skimage.metrics import structural_similarity
+
+    def one(image, other):
+        return structural_similarity(image.numpy(), other.numpy(), channel_axis=0, data_range=1.0, gaussian_weights=True,
+                                     sigma=1.5, use_sample_covariance=False)
+    pairs = zip(images.flatten(0, 1).double(), others.flatten(0, 1).double(), strict=True)
+    return torch.tensor([one(*pair) for pair in pairs], dtype=torch.float64).unflatten(0, images.shape[:2]).mean(1)
 
 
 def seen_as(scene: Scene, world: ToyboxWorld, prompt: str, views: int = 8, elevation: float = 20.0, size: int = 64) -> Tensor:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
+from .cameras import Camera
 from .distill import Run, check_settings, distill
 from .distill_scene import SCENE_DSD, SceneRun, distill_scene
 from .draws import check_seeds
+from .inputs import input_view
 from .methods import DSDStar, Method
 from .metrics import Report, evaluate
 from .priors import Prior
 from .sampling import ddim
 from .scene import Scene
+
+NOVEL_VIEW_DSD = replace(SCENE_DSD, cfg=3.0)
 
 
 def distill_images(prior: Prior, prompt: str | Sequence[str], method: Method, seeds: Sequence[int], steps: int = 300, *,
@@ -43,7 +47,27 @@ def text_to_3d(prior: Prior, prompt: str, method: Method = SCENE_DSD, seed: int 
     same result. settings: as in `distill_scene`. progress: called with the run after each step.
     Ctrl-C returns what there is. Raises ValueError for anything that cannot be, a checkpoint of another run among it.
     """
-    run = distill_scene(prior, prompt, method, seed, steps, **settings)
+    return _driven(distill_scene(prior, prompt, method, seed, steps, **settings), checkpoint, every, progress)
+
+
+def image_to_3d(prior: Prior, image, method: Method = NOVEL_VIEW_DSD, seed: int = 0, steps: int = 400, *,
+                image_camera: Camera | None = None, checkpoint: str | Path | None = None, every: int = 50,
+                progress: Callable[[SceneRun], None] | None = None, **settings) -> Scene:
+    """Reconstruct one object from one picture, by a prior of new views, and return the scene.
+
+    The scene is fitted to the picture at every step, and distilled from all other views: what the picture does not show is
+    the prior's, and the seed's. image, image_camera: as for `dsd_lab.input_view`, which says what is assumed of the camera.
+    method: DSD as in `text_to_3d`, with guidance 3 as in Zero-1-to-3's own distillation. The rest as in `text_to_3d`.
+    Raises TypeError or ValueError for anything that cannot be.
+    """
+    if prior.asked_by != "picture":
+        raise TypeError(f'{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "toybox-novel-view"')
+    view = input_view(image, image_camera, prior.picture_size)
+    return _driven(distill_scene(prior, None, method, seed, steps, view=view, **settings), checkpoint, every, progress)
+
+
+def _driven(run: SceneRun, checkpoint: str | Path | None, every: int, progress: Callable[[SceneRun], None] | None) -> Scene:
+    """The scene of a run that is resumed from its checkpoint if there is one, driven to its end, and kept on the way."""
     file = None if checkpoint is None else Path(checkpoint)
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise ValueError(f"every must be an int of at least 1, got {every!r}")

@@ -7,6 +7,7 @@ a text encoder and a UNet learn together to denoise the latents. Both stages che
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import time
@@ -169,7 +170,6 @@ def make_autoencoder(side: int, recipe: Recipe) -> nn.Module:
 
 def make_parts(data: TrainingSet, recipe: Recipe) -> dict:
     """The untrained components of the pipeline: vae, tokenizer, text_encoder, unet, scheduler."""
-    from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     length = max(8, 3 + max(len(text.split()) for texts in data.captions for text in texts))  # <start>, <end>, and "blurry"
@@ -183,14 +183,21 @@ def make_parts(data: TrainingSet, recipe: Recipe) -> dict:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         vae = make_autoencoder(side, recipe)
-        unet = UNet2DConditionModel(
-            sample_size=side // 4, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=recipe.widths,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=width, attention_head_dim=4,  # diffusers reads it as the number of heads
-            norm_num_groups=16, **camera)
+        unet = make_unet(side, recipe, **camera)
         text_encoder = CLIPTextModel(text)
     return {"vae": vae, "tokenizer": tokenizer, "text_encoder": text_encoder, "unet": unet, "scheduler": make_scheduler(recipe)}
+
+
+def make_unet(side: int, recipe: Recipe, in_channels: int = 4, **settings):
+    """An untrained UNet on the latents of side x side pictures."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=side // 4, in_channels=in_channels, out_channels=4, layers_per_block=1, block_out_channels=recipe.widths,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=recipe.text_width, attention_head_dim=4,  # diffusers reads it as the number of heads
+        norm_num_groups=16, **settings)
 
 
 def make_scheduler(recipe: Recipe):
@@ -257,8 +264,6 @@ def denoising_loss(network: nn.Module, schedule: NoiseSchedule, x0: Tensor, cond
 
 def generator_of(*parts: int | str) -> torch.Generator:
     """A generator that depends on its arguments alone, so that a step draws the same whether or not there was a break."""
-    import hashlib
-
     digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
@@ -385,7 +390,8 @@ def train(data: TrainingSet, out: Path | str, recipe: Recipe | None = None, *, d
     recipe, out = recipe or Recipe(), Path(out).expanduser()
     accelerator = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
     kept = out / "checkpoint"
-    _claim(kept, data, recipe)
+    digest = hashlib.sha256(data.pixels.numpy().tobytes()).hexdigest()[:16]
+    claim(kept, {"data": data.name, "pixels": digest, "captions": len(data.captions), "recipe": asdict(recipe)})
     parts = make_parts(data, recipe)
     vae, tokenizer = parts["vae"], parts["tokenizer"]
     autoencoder_seconds = train_autoencoder(vae, data.pixels, recipe, kept, accelerator, every)
@@ -528,14 +534,10 @@ def hardware(device) -> str:
     return f"{threads} CPU thread{'s' * (threads > 1)}"
 
 
-def _claim(folder: Path, data: TrainingSet, recipe: Recipe) -> None:
+def claim(folder: Path, mine: dict) -> None:
     """Make the checkpoint folder, or see that the one there belongs to the same training. Raises ValueError if not."""
-    import hashlib
-
-    digest = hashlib.sha256(data.pixels.numpy().tobytes()).hexdigest()[:16]
-    mine = json.dumps({"data": data.name, "pixels": digest, "captions": len(data.captions), "recipe": asdict(recipe)}, indent=1)
-    note = folder / "recipe.json"
-    if note.is_file() and note.read_text() != mine:
+    note, text = folder / "recipe.json", json.dumps(mine, indent=1)
+    if note.is_file() and note.read_text() != text:
         raise ValueError(f"{folder} holds another training (data or recipe differ); give another folder, or delete it")
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(mine)
+    note.write_text(text)

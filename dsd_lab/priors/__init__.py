@@ -12,12 +12,14 @@ import torch
 from ..worlds import PictureWorld, ToyboxWorld, folder, icons, toy_shop, toybox
 from .base import Condition, Prediction, Prior, Query, check_cfg, guidance_terms, guide
 from .exact import ExactPrior, GaussianMixture, ImageSet
+from .novel_view import NovelViewPrior, NovelViewSet, load_novel_view
 from .pipeline import PipelinePrior, load_pipeline
 from .view_prompts import ViewPrompts
 from .views import ViewSet
 
-__all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "PipelinePrior", "Prediction", "Prior", "Query",
-           "ViewPrompts", "ViewSet", "check_cfg", "guidance_terms", "guide", "load_pipeline", "load_prior"]
+__all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "NovelViewPrior", "NovelViewSet", "PipelinePrior",
+           "Prediction", "Prior", "Query", "ViewPrompts", "ViewSet", "check_cfg", "guidance_terms", "guide",
+           "load_novel_view", "load_pipeline", "load_prior"]
 
 MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that come with the package
 MINIS: dict[str, Callable[[], PictureWorld | ToyboxWorld] | None] = {  # and the world each one has seen
@@ -34,7 +36,13 @@ def _toybox(size: int) -> ViewSet:
     return ViewSet(toybox(size))
 
 
-EXACT = {"icons": _icons, "toybox": _toybox}
+@lru_cache(maxsize=2)
+def _new_views(size: int) -> NovelViewSet:
+    return NovelViewSet(toybox(size))
+
+
+EXACT = {"icons": _icons, "toybox": _toybox, "toybox-novel-view": _new_views}
+NOVEL_VIEW_MINI = "toybox-novel-view-mini"
 
 
 @lru_cache(maxsize=4)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..cameras import Camera, check_cameras, nearest
 from ..draws import starting_noise
+from ..inputs import InputView
 from ..schedule import NoiseSchedule
 
 
@@ -21,12 +22,14 @@ from ..schedule import NoiseSchedule
 class Condition:
     """What the prior is asked for: one prompt (and negative, and camera) for the whole batch, or one an item.
 
+    view: a picture in the prompt's place, for priors of new views; one for the whole batch.
     Made by `Prior.condition`, which sees to it that all that is there is equally long.
     """
 
     prompt: tuple[str, ...]
     negative: tuple[str, ...] | None = None
     camera: tuple[Camera, ...] | None = None
+    view: InputView | None = None
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -39,7 +42,8 @@ class Condition:
         """The condition of some items of the batch, in that order."""
         if len(self) == 1:
             return self
-        return Condition(*(part and tuple(part[i] for i in items) for part in (self.prompt, self.negative, self.camera)))
+        parts = (self.prompt, self.negative, self.camera)
+        return Condition(*(part and tuple(part[i] for i in items) for part in parts), self.view)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +109,14 @@ class Prior(ABC):
 
     name: how it was asked for. schedule: its `NoiseSchedule`. evaluations: items put through the network so far (a
     guided prediction of one item counts two). preferred_batch: how many items a call handles well.
-    cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly.
+    cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly. asked_by: "prompt" or
+    "picture".
     """
 
     name: str = "prior"
     prompts: tuple[str, ...] = ()
     cameras = None
+    asked_by = "prompt"
     views_per_item = 1
     preferred_batch = 16
     dtype = torch.float32

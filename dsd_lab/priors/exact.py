@@ -66,10 +66,10 @@ class ExactPrior(Prior):
         """log p_t(x_t), of the condition or (None) of everything: (B,). Its gradient is -eps / sigma."""
         flat, t = x.flatten(1), self.schedule.check(t).expand(len(x))
         logits = self._logits(flat, t) - self._shared_part(flat, t)
-        columns, mask = self._columns(cond, "uncond" if cond is None else "cond")
-        weight = self.log_weight[columns].to(x.dtype).masked_fill(~mask, -torch.inf)
-        kept = logits[:, columns].masked_fill(~mask, -torch.inf)
-        return kept.logsumexp(1) - weight.logsumexp(1)
+        columns, given = self._columns(cond, "uncond" if cond is None else "cond")
+        given = 0 if given is None else given.to(x.dtype)
+        weight = (self.log_weight[columns].to(x.dtype) + given).reshape(-1, len(columns))
+        return (logits[:, columns] + given).logsumexp(1) - weight.logsumexp(1)
 
     def _data(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Means, their half squared norms, widths and log weights, cast once for each dtype."""
@@ -92,28 +92,32 @@ class ExactPrior(Prior):
         v = s**2 + (a * width) ** 2
         return (x.square().sum(1, keepdim=True) / v + x.shape[1] * torch.log(2 * torch.pi * v)) / 2
 
-    def _columns(self, cond: Condition | None, term: str) -> tuple[Tensor, Tensor]:
-        """Which components a term can reach, and which of those each item may use: (n,), (1 or B, n)."""
-        if term == "uncond":
-            return torch.arange(len(self.label)), torch.ones(1, len(self.label), dtype=torch.bool)
-        prompts = {"cond": cond.prompt, "negative": cond.negative}.get(term)
-        if prompts is None:
-            raise ValueError(f'no term "{term}" here; allowed: uncond, cond, degraded, and negative if the condition has one')
-        if len(set(prompts)) == 1:
-            prompts = prompts[:1]
-        mask = self.mask(prompts)
-        columns = mask.any(0).nonzero()[:, 0]
-        return columns, mask[:, columns]
+    def _given(self, cond: Condition, term: str) -> Tensor:
+        """log of what a term leaves of each component's weight, up to a constant: 0 all, -inf nothing; (1 or B, N)."""
+        prompts = {"cond": cond.prompt, "negative": cond.negative}[term]
+        mask = self.mask(prompts[:1] if len(set(prompts)) == 1 else prompts)
+        return torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
 
-    def _posterior_mean(self, x: Tensor, t: Tensor, logits: Tensor, columns: Tensor, mask: Tensor) -> Tensor:
+    def _columns(self, cond: Condition | None, term: str) -> tuple[Tensor, Tensor | None]:
+        """Which components a term can reach, (n,), and `_given` for those, (1 or B, n), None where that is 0 for all."""
+        if term == "uncond":
+            return torch.arange(len(self.label)), None
+        if term not in ("cond", "negative") or term == "negative" and not cond.negative:
+            raise ValueError(f'no term "{term}" here; allowed: uncond, cond, degraded, and negative if the condition has one')
+        given = self._given(cond, term)
+        columns = given.isfinite().any(0).nonzero()[:, 0]
+        given = given[:, columns]
+        return columns, given if bool(given.any()) else None
+
+    def _posterior_mean(self, x: Tensor, t: Tensor, logits: Tensor, columns: Tensor, given: Tensor | None) -> Tensor:
         """E[x0 | x_t] over the chosen components: (M, D)."""
         means, _, width, _ = self._data(x.dtype)
         everything = len(columns) == len(means)
         if not everything:
             logits, means = logits[:, columns], means[columns]
             width = width[columns] if width.ndim else width
-        if not bool(mask.all()):
-            logits = logits.masked_fill(~mask, -torch.inf)
+        if given is not None:
+            logits = logits + given.to(logits)
         p = logits.softmax(1)
         if not width.any():
             # at low noise few pictures weigh more than rounding: the others need not be multiplied
@@ -140,14 +144,14 @@ class ExactPrior(Prior):
                 for k, output in zip(asked, worse, strict=True):
                     outputs[k][term] = output["uncond"]
                 continue
-            columns, mask = self._shared_columns([queries[k] for k in asked], term)
+            columns, given = self._shared_columns([queries[k] for k in asked], term)
             here = slice(None) if len(asked) == len(queries) else torch.cat([rows[k] for k in asked])
-            mean = self._posterior_mean(x[here], t[here], logits[here], columns, mask)
+            mean = self._posterior_mean(x[here], t[here], logits[here], columns, given)
             for k, part in zip(asked, mean.split([sizes[k] for k in asked]), strict=True):
                 outputs[k][term] = part.reshape(queries[k].x.shape)
         return outputs
 
-    def _shared_columns(self, queries: Sequence[Query], term: str) -> tuple[Tensor, Tensor]:
+    def _shared_columns(self, queries: Sequence[Query], term: str) -> tuple[Tensor, Tensor | None]:
         """`_columns` for the items of several queries laid one after the other."""
         first = queries[0].cond
         if term == "uncond" or all(query.cond == first for query in queries) and len(first) == 1:
@@ -155,7 +159,7 @@ class ExactPrior(Prior):
         wide = [Condition(c.prompt * n, c.negative and c.negative * n) if len(c) == 1 else c
                 for c, n in ((query.cond, len(query.x)) for query in queries)]
         negative = tuple(p for c in wide for p in c.negative) if all(c.negative for c in wide) else None
-        return self._columns(Condition(tuple(p for c in wide for p in c.prompt), negative), term)
+        return self._columns(Condition(tuple(p for c in wide for p in c.prompt), negative, view=first.view), term)
 
 
 class GaussianMixture(ExactPrior):

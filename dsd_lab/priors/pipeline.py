@@ -18,6 +18,7 @@ from ..cameras import Camera
 from ..worlds.pictures import PictureWorld
 from .base import Query
 from .network import NetworkPrior, check_complete, check_parts, gist, pick_device, pick_dtype, quiet
+from .novel_view import PROJECTIONS, is_novel_view, load_novel_view
 
 SUPPORTED = ("supported are Stable Diffusion 1.x and 2.x, what is fine-tuned from them, and pixel pipelines such as the first "
              "stage of DeepFloyd IF: a UNet2DConditionModel that sees the noisy picture or latent alone, and one text encoder")
@@ -179,9 +180,10 @@ def check_supported(pipe) -> None:
 
 
 def load_pipeline(source: str | Path, device: str | torch.device = "auto", dtype: torch.dtype | None = None,
-                  download: bool = False, world: PictureWorld | None = None, name: str | None = None) -> PipelinePrior:
+                  download: bool = False, world: PictureWorld | None = None, name: str | None = None) -> NetworkPrior:
     """The prior of a pipeline in a folder (with a model_index.json) or on the Hugging Face hub ("owner/name").
 
+    A `PipelinePrior`, or for a pipeline like Zero-1-to-3 a `NovelViewPrior`.
     The network is asked only with download=True; without, a hub id is looked up among what was downloaded before.
     Weights are read from .safetensors alone. device, dtype, world: see `PipelinePrior`.
     Raises ValueError, saying what is missing or does not fit, for a pipeline that cannot be used.
@@ -192,15 +194,19 @@ def load_pipeline(source: str | Path, device: str | torch.device = "auto", dtype
     if folder.is_file():
         raise ValueError(f"{folder} is a file; give a folder with a model_index.json, or read it yourself: "
                          "PipelinePrior(StableDiffusionPipeline.from_single_file(...))")
+    name = name or (folder.resolve().name if folder.is_dir() else str(source))
+    folder = folder if folder.is_dir() else _find_on_hub(str(source), download)
+    if is_novel_view(folder):
+        return load_novel_view(folder, device, dtype, name)
     with quiet():
-        pipe = _read(folder if folder.is_dir() else _find_on_hub(str(source), download), dtype)
-    return PipelinePrior(pipe, name or (folder.resolve().name if folder.is_dir() else str(source)), device, dtype, world)
+        pipe = _read(folder, dtype)
+    return PipelinePrior(pipe, name, device, dtype, world)
 
 
 def _find_on_hub(source: str, download: bool) -> Path:
     """The folder of a hub id's copy on this machine, downloaded first if that is allowed."""
     from diffusers import DiffusionPipeline
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     local = 'or give the path of a local folder that has a model_index.json: load_prior("/path/to/folder")'
@@ -209,6 +215,9 @@ def _find_on_hub(source: str, download: bool) -> Path:
     mirror = next((mirror for start, mirror in GONE.items() if source.startswith(start)), None)
     if download and not mirror and not HF_HUB_OFFLINE:
         try:
+            index = json.loads(Path(hf_hub_download(source, "model_index.json")).read_text(encoding="utf-8"))
+            if set(PROJECTIONS) & set(index):  # diffusers has no class of that name, and asks to run the repository's code
+                return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
             return Path(DiffusionPipeline.download(source, use_safetensors=True, **dict.fromkeys(UNUSED)))
         except Exception as error:  # whatever the network, the hub or the disk may do
             raise ValueError(f'"{source}" cannot be downloaded ({gist(error)}); check name and network, {local}') from error

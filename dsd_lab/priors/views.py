@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -12,19 +12,19 @@ from torch import Tensor
 from ..cameras import Camera
 from ..schedule import NoiseSchedule
 from ..worlds.toybox import ToyboxWorld, resized
-from .base import Prior, Query
+from .base import Condition, Prior, Query
 from .exact import ExactPrior, ImageSet, picture_scale
 
 
 class OneView(ImageSet):
     """What one camera of the bank shows: the exact prior of all objects' pictures from there.
 
-    An object may be under several prompts ("a chair", "a red chair"), so a prompt is a mask over the objects.
+    given: what a condition leaves of each object's weight, which is the same for all cameras; `ViewSet` knows.
     """
 
     def __init__(self, world: ToyboxWorld, camera: int, scale: float, mean_picture: Tensor, schedule: NoiseSchedule,
-                 masks: dict[str, Tensor]):
-        self._masks = masks  # of each prompt asked for so far; all views share them
+                 given: Callable[[Condition, str], Tensor]):
+        self._given = given
         self.world, self.name, self.scale, self.mean_picture = world, world.name, scale, mean_picture.double()
         means = scale * (world.views[:, camera].float() / 127.5 - 1 - mean_picture).flatten(1)
         even = torch.full((len(means),), -math.log(len(means)))
@@ -35,12 +35,6 @@ class OneView(ImageSet):
     def degraded(self) -> ExactPrior:
         worse = super().degraded
         return worse._with(worse.means.float(), worse.width)
-
-    def mask(self, prompts: Sequence[str]) -> Tensor:
-        for prompt in set(prompts) - set(self._masks):
-            self._masks[prompt] = torch.zeros(len(self.means), dtype=torch.bool)
-            self._masks[prompt][self.world.index(prompt)] = True
-        return torch.stack([self._masks[prompt] for prompt in prompts])
 
 
 class ViewSet(Prior):
@@ -61,14 +55,14 @@ class ViewSet(Prior):
         self.scale = float(picture_scale(shape[-1]) if scale is None else scale)
         self.mean_picture = world.views.flatten(0, 1).float().mean(0) / 127.5 - 1
         self._views: dict[Camera, OneView] = {}
-        self._masks: dict[str, Tensor] = {}
+        self._leaves: dict[str, Tensor] = {}
         self._sizes: dict[int, ViewSet] = {}
 
     def view(self, camera: Camera) -> OneView:
         """The exact prior of what one camera of the bank shows; made at its first use and kept."""
         if camera not in self._views:
             number = self.cameras.index(camera)
-            self._views[camera] = OneView(self.world, number, self.scale, self.mean_picture, self.schedule, self._masks)
+            self._views[camera] = OneView(self.world, number, self.scale, self.mean_picture, self.schedule, self._given)
         return self._views[camera]
 
     def at_size(self, size: int) -> ViewSet:
@@ -77,8 +71,16 @@ class ViewSet(Prior):
         if size == now:
             return self
         if size not in self._sizes:
-            self._sizes[size] = ViewSet(resized(self.world, size), self.scale * now / size, self.schedule)
+            self._sizes[size] = type(self)(resized(self.world, size), self.scale * now / size, self.schedule)
         return self._sizes[size]
+
+    def _given(self, cond: Condition, term: str) -> Tensor:
+        """As in `ExactPrior`; an object may be under several prompts ("a chair", "a red chair"), so each is a set of objects."""
+        prompts = {"cond": cond.prompt, "negative": cond.negative}[term]
+        for prompt in set(prompts) - set(self._leaves):
+            self._leaves[prompt] = torch.full((len(self.world),), -torch.inf)
+            self._leaves[prompt][self.world.index(prompt)] = 0.0
+        return torch.stack([self._leaves[prompt] for prompt in (prompts[:1] if len(set(prompts)) == 1 else prompts)])
 
     @cached_property
     def _any_view(self) -> OneView:
