@@ -72,6 +72,10 @@ def test_no_surface():
     assert scene.mesh(threshold=3, resolution=24).is_watertight
     with pytest.raises(ValueError, match="no surface"):
         scene.mesh(threshold=0)
+    with torch.no_grad():
+        scene.field.grid[:, 0] = -200
+    with pytest.raises(ValueError, match="no surface at any density: the field is empty everywhere"):
+        scene.mesh()
     with pytest.raises(ValueError, match="resolution"):
         scene.mesh(resolution=3)
 

@@ -241,6 +241,13 @@ def test_state_brings_its_resolution():
         Scene(HashField(levels=2, entries=64)).load_state_dict(Scene(HashField(levels=3, entries=64)).state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta:UserWarning")
+def test_a_state_from_the_cpu_leaves_a_scene_on_its_device():
+    scene = Scene(GridField(8), Occupancy(4)).to("meta")  # stands for a GPU here
+    scene.load_state_dict(Scene(GridField(16), Occupancy(8)).state_dict())
+    assert {tensor.device.type for tensor in scene.state_dict().values()} == {"meta"} and scene.field.resolution == 16
+
+
 def test_hash_encoding_by_hand():
     field = HashField(levels=2, features=1, entries=512, coarsest=4, finest=16)
     with torch.no_grad():
@@ -344,6 +351,17 @@ def test_errors():
         fit_views(torch.ones(2, 3, 8, 8), orbit(3))
     with pytest.raises(ValueError, match="steps must be"):
         fit_views(torch.ones(3, 3, 8, 8), orbit(3), steps=1)
+    for wrong in (dict(batch=0), dict(batch=-1), dict(lr=0.0), dict(lr=math.nan), dict(resolutions=())):
+        with pytest.raises(ValueError, match="at least one resolution, one ray a step and a rate above 0"):
+            fit_views(torch.ones(3, 3, 8, 8), orbit(3), **wrong)
+    for wrong in (dict(features=0), dict(hidden=-1)):
+        with pytest.raises(ValueError, match="features and hidden must be at least 1"):
+            HashField(**wrong)
+    for kind in (GridField, HashField):
+        with pytest.raises(ValueError, match="scale must be positive and finite, got -1"):
+            kind(scale=-1.0)
+    with pytest.raises(ValueError, match=r"background must be a number or \(3,\), got \(4,\)"):
+        Scene(background=torch.ones(4))
 
 
 def test_files_that_cannot_be(tmp_path):
@@ -351,5 +369,8 @@ def test_files_that_cannot_be(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="holds no scene"):
         Scene.load(tmp_path / "x.safetensors")
+    (tmp_path / "y.safetensors").write_text("junk")
+    with pytest.raises(ValueError, match="y.safetensors\" holds no scene"):
+        Scene.load(tmp_path / "y.safetensors")
     with pytest.raises(ValueError, match=r"\.safetensors"):
         Scene().save(tmp_path / "scene.pt")

@@ -72,6 +72,7 @@ class GridField(Field):
         super().__init__()
         if not isinstance(resolution, int) or resolution < 2:
             raise ValueError(f"resolution must be an int of at least 2, got {resolution!r}")
+        _check_scale(scale)
         density = blob(lattice(resolution).reshape(-1, 3)).reshape(1, 1, *(resolution,) * 3)
         self.grid = nn.Parameter(torch.cat([density, torch.zeros_like(density).expand(-1, 3, -1, -1, -1)], dim=1))
         self.register_buffer("scale", torch.tensor(float(scale)))
@@ -137,6 +138,9 @@ class HashField(Field):
             raise ValueError(f"entries must be a power of two, such as 32768, got {entries!r}")
         if not (levels >= 2 and 1 <= coarsest < finest):
             raise ValueError(f"needs at least 2 levels and coarsest < finest, got {levels} from {coarsest} to {finest}")
+        if features < 1 or hidden < 1:
+            raise ValueError(f"features and hidden must be at least 1, got {features} and {hidden}")
+        _check_scale(scale)
         generator = torch.Generator().manual_seed(seed)
         ratio = (finest / coarsest) ** (1 / (levels - 1))
         cells = torch.tensor([int(coarsest * ratio**level + 1e-9) for level in range(levels)])
@@ -223,7 +227,7 @@ class Occupancy(nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         if (saved := state_dict.get(prefix + "cells")) is not None:
-            self.cells = torch.empty_like(saved)
+            self.cells = torch.empty_like(saved, device=self.cells.device)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
@@ -241,6 +245,11 @@ def lattice(resolution: int, reach: float = 1.0) -> Tensor:
 def _interpolate(grid: Tensor, points: Tensor) -> Tensor:
     """Trilinear interpolation of (1, C, R, R, R) at points (P, 3): (C, P)."""
     return F.grid_sample(grid, points.view(1, 1, 1, -1, 3), padding_mode="border", align_corners=True)[0, :, 0, 0]
+
+
+def _check_scale(scale):
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be positive and finite, got {scale}")
 
 
 def _check(points):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -30,11 +31,14 @@ def fit_views(images: Tensor, cameras: Sequence[Camera], steps: int = 300, seed:
 
     images: (V, 3, H, H) in [0, 1] on `background`, one a camera. The steps are shared evenly between `resolutions`.
     seed: of the rays and the samples along them. progress: called with the step, its loss and the scene after each step.
-    Raises ValueError for images that are not square or not one a camera.
+    Raises ValueError for images that are not square or not one a camera, and for steps, sizes or a rate that cannot be.
     """
     cameras = check_cameras(cameras)
     if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3] or len(images) != len(cameras):
         raise ValueError(f"images must be ({len(cameras)}, 3, size, size), one a camera, got {tuple(images.shape)}")
+    if not resolutions or batch < 1 or not 0 < lr < math.inf:
+        raise ValueError("needs at least one resolution, one ray a step and a rate above 0, "
+                         f"got {tuple(resolutions)}, {batch} and {lr}")
     if steps < len(resolutions):
         raise ValueError(f"steps must be at least {len(resolutions)}, one a resolution, got {steps}")
     generator = torch.Generator().manual_seed(seed)

@@ -20,7 +20,7 @@ def surface(field: Field, threshold: float = THRESHOLD, resolution: int = 96):
 
     y is up, faces wind anticlockwise seen from outside, and one unit is the radius of the unit sphere, at which the
     surface is closed. threshold: 10 lets through exp(-1) of the light over a tenth of a unit. resolution: vertices a side.
-    Raises ValueError if the density nowhere reaches the threshold.
+    Raises ValueError if the density nowhere reaches the threshold, with one that it does reach if there is any.
     """
     import numpy as np
     import trimesh
@@ -32,6 +32,8 @@ def surface(field: Field, threshold: float = THRESHOLD, resolution: int = 96):
     points = lattice(resolution, reach).reshape(-1, 3).to(field.device, field.dtype)
     density = torch.cat([field(part)[0] for part in points.split(2**18)]).reshape((resolution,) * 3).permute(2, 1, 0)
     largest = density.max().item()
+    if not largest > 0:
+        raise ValueError("no surface at any density: the field is empty everywhere")
     if not 0 < threshold < largest:
         raise ValueError(f"no surface at density {threshold:g}: the largest density is {largest:.3g}; a threshold above 0 and "
                          f"below it, such as {largest / 2:.2g}, gives one")

@@ -27,7 +27,10 @@ class Scene(nn.Module):
         super().__init__()
         self.field = GridField() if field is None else field
         self.occupancy = Occupancy() if occupancy is None else occupancy
-        self.register_buffer("background", torch.as_tensor(background).float().expand(3).clone())
+        background = torch.as_tensor(background).float()
+        if background.shape not in ((), (1,), (3,)):
+            raise ValueError(f"background must be a number or (3,), got {tuple(background.shape)}")
+        self.register_buffer("background", background.expand(3).clone())
 
     def render(self, cameras: Camera | Sequence[Camera], size: int = 64, samples: int = SAMPLES, *, grad: bool = False,
                generator: torch.Generator | None = None, normals: bool = False) -> Rendering:
@@ -95,9 +98,13 @@ class Scene(nn.Module):
     @classmethod
     def load(cls, path: str | Path) -> Scene:
         """The scene that `save` wrote, on the CPU. Raises ValueError for a file with something else in it."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        state = load_file(path)
+        try:
+            state = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f'"{path}" holds no scene: {error}') from None
         if "field.grid" in state:
             field = GridField(state["field.grid"].shape[-1]).to(state["field.grid"].dtype)
         elif "field.tables" in state:
