@@ -20,12 +20,14 @@ def scenes(steps: int = 40, repeats: int = 3) -> None:
     prior = load_prior("toybox")
     times: dict[tuple[str, int], list[float]] = {}
     filling: dict[str, list[float]] = {}
+    kept: dict[str, int] = {}
     for _ in range(repeats):
         for refresh in (1, 4):
             for name, method in (("SDS", SDS()), ("DSD", SCENE_DSD)):
                 began = time.perf_counter()
                 run = distill_scene(prior, "a mushroom", method, 0, 400, refresh=refresh)
                 filling.setdefault(name, []).append(time.perf_counter() - began)
+                kept[name] = run.kept_bytes
                 for _ in range(40):  # until empty space is skipped
                     next(run)
                 began = time.perf_counter()
@@ -38,7 +40,8 @@ def scenes(steps: int = 40, repeats: int = 3) -> None:
         for name in ("SDS", "DSD"):
             median = statistics.median(times[name, refresh])
             print(f"{name}, a target held for {refresh} steps: {1e3 * median:5.1f} ms a step   {median / base:5.2f} of SDS")
-    print("beginning, with the paths of all views: " + ", ".join(f"{k} {statistics.median(v):.2f} s" for k, v in filling.items()))
+    print("beginning, with the paths of all views: " + ", ".join(
+        f"{name} {statistics.median(seconds):.2f} s, {kept[name] / 1e6:.1f} MB kept" for name, seconds in filling.items()))
 
 
 def networks(batch: int = 16) -> None:

@@ -260,6 +260,14 @@ def test_paths_of_some_views(prior):
     assert part.t is path.t and part.final.shape == (2, 3, 16, 16)
 
 
+@pytest.mark.parametrize("method, nodes", [(DSD(form="x0", t_min=0.02), 10), (DSD(form="x0"), 7), (SDS(), 0)], ids=str)
+def test_kept_bytes(method, nodes, prior):
+    """x_t, eps and x0 of six views' 3 x 16 x 16 float32 values, at the nodes 999, 899, ... above t_min alone."""
+    run = start(prior, method)
+    assert run.kept_bytes == nodes * 3 * 6 * 768 * 4
+    assert not nodes or run.state.path.t.tolist() == list(range(999, 999 - 100 * nodes, -100))
+
+
 def test_cfd_carries_each_views_noise(prior):
     method, views = CFD(gamma=0.36), torch.tensor([4, 1])
     state = begun(method, prior)
