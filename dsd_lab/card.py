@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from .priors import PipelinePrior
 from .quality import NEAR_COPY, UNSEEN, VIEWS, Quality, ViewQuality, colour_and_kind
@@ -134,8 +135,6 @@ def write_card(prior: PipelinePrior, measured: Quality | ViewQuality, samples: T
     figure = (views_sheet if of_views else pictures_sheet)(prior, samples, facts["credit"])
     write_file(folder / "samples.png", small_png(figure))
     write_file(folder / "quality.json", json.dumps(asdict(measured), indent=1) + "\n")
-    weights = sorted(folder.rglob("*.safetensors"))
-    weights = [file for file in weights if "checkpoint" not in file.parts]
     texts = OF_VIEWS if of_views else OF_PICTURES
     values = {
         **recipe, **facts, **asdict(measured), "name": prior.name, "network_steps": recipe["steps"], "near": NEAR_COPY,
@@ -144,14 +143,33 @@ def write_card(prior: PipelinePrior, measured: Quality | ViewQuality, samples: T
         "licence": "apache-2.0" if of_views and not autoencoder else "cc-by-4.0",
         "kinds": len(KINDS), "colours": len(COLOURS), "unseen": UNSEEN * len(KINDS),
         "borrowed": BORROWED.format(autoencoder=autoencoder) if autoencoder else "",
-        "parameters": sum(p.numel() for m in (prior.unet, prior.vae, prior.pipe.text_encoder) for p in m.parameters()) / 1e6,
-        "size": sum(file.stat().st_size for file in weights) / 1e6}
+        "parameters": millions((prior.unet, prior.vae, prior.pipe.text_encoder)), "size": megabytes(folder)}
     values |= {name: text.format(**values) for name, text in texts.items()}
     values["autoencoder"] = (TAKEN if autoencoder else TRAINED).format(**values)
     write_file(folder / "README.md", CARD.format(**values))
-    files = [*weights, folder / "model_index.json"]
+    write_file(folder / "checksums.sha256", checksums(folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """A pipeline folder's weights, without a training's checkpoints."""
+    return [file for file in sorted(folder.rglob("*.safetensors")) if "checkpoint" not in file.relative_to(folder).parts]
+
+
+def megabytes(folder: Path) -> float:
+    """The size of a folder's weights."""
+    return sum(file.stat().st_size for file in weight_files(folder)) / 1e6
+
+
+def millions(modules: Iterable[nn.Module]) -> float:
+    """How many million parameters networks have."""
+    return sum(p.numel() for module in modules for p in module.parameters()) / 1e6
+
+
+def checksums(folder: Path) -> str:
+    """A line for each weight file and for the index: its SHA-256 and its name."""
+    files = [*weight_files(folder), folder / "model_index.json"]
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file in files]
-    write_file(folder / "checksums.sha256", "\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def pictures_sheet(prior: PipelinePrior, samples: Tensor, credit: str) -> Figure:

@@ -157,7 +157,7 @@ def prompts(prior: Annotated[str, typer.Option(help='"icons", or a folder of pic
 
 @app.command()
 def train(
-    world: Annotated[str, typer.Argument(help='"icons", "toybox", or a folder with one sub-folder of pictures a label.')],
+    world: Annotated[str, typer.Argument(help='"icons", "toybox", "toybox-novel-view", or a folder of a folder a label.')],
     out: Annotated[Path, typer.Option(help="The pipeline's folder; the same command again goes on.")] = Path("my-mini"),
     steps: Annotated[int | None, typer.Option(help="Steps of the network; the recipe's if not given.")] = None,
     autoencoder_steps: Annotated[int | None, typer.Option(help="Steps of the autoencoder; the recipe's if not given.")] = None,
@@ -179,6 +179,13 @@ def train(
 
     given = {"steps": steps, "autoencoder_steps": autoencoder_steps, "batch": batch}
     given = {name: value for name, value in given.items() if value is not None}
+    if world == "toybox-novel-view":
+        from .train_novel_view import RECIPE, ViewPairs, train_novel_view
+
+        recipe = replace(RECIPE, seed=seed, precision=precision, **given)
+        train_novel_view(ViewPairs.toys(), out, recipe, device=device, every=every)
+        typer.echo(f"{out}: a pipeline folder; dsd_lab.load_prior(\"{out}\") opens it")
+        return
     recipe = replace(RECIPES.get(world, Recipe()), seed=seed, precision=precision, **given)
     data = TrainingSet.toys() if world == "toybox" else TrainingSet.of(icons() if world == "icons" else folder(world))
     shown = list(dict.fromkeys(texts[0] for texts in data.captions))[::max(1, len(data.captions) // 64)][:6]
@@ -199,8 +206,8 @@ def train(
 @app.command()
 def quality(
     name: Annotated[str, typer.Argument(help="A mini: a shipped one, or a folder that `dsd-lab train` wrote.")],
-    world: Annotated[str | None, typer.Option(help='"icons", "toybox" or a folder: what it has seen; shipped ones know.')] = None,
-    cfg: Annotated[float, typer.Option(help="Guidance.")] = 4.0,
+    world: Annotated[str | None, typer.Option(help='What it has seen, as for `train`; shipped ones know.')] = None,
+    cfg: Annotated[float | None, typer.Option(help="Guidance; 4, of new views 2, if not given.")] = None,
     steps: Annotated[int, typer.Option(help="DDIM steps.")] = 25,
     card: Annotated[bool, typer.Option(help="Write the model card and the sheet of samples into its folder.")] = False,
 ) -> None:
@@ -216,11 +223,15 @@ def quality(
 
     if world is None:
         prior = load_prior(name)
+    elif world == "toybox-novel-view":
+        prior = load_pipeline(name, name=Path(name).name)
     else:
         seen = icons() if world == "icons" else toy_shop() if world == "toybox" else folder(world)
         prior = load_pipeline(name, world=seen, name=Path(name).name)
-    with tqdm(total=len(prior.prompts), unit=" prompts", disable=None) as bar:
-        measured, samples = measure(prior, steps=steps, cfg=cfg, progress=lambda _: bar.update())
+    if prior.asked_by == "picture":
+        from .quality_novel_view import measure, write_card
+    with tqdm(unit=" of them", disable=None) as bar:
+        measured, samples = measure(prior, steps=steps, progress=lambda _: bar.update(), **({} if cfg is None else {"cfg": cfg}))
     for key, value in asdict(measured).items():
         typer.echo(f"{key:<16} {value:.3f}" if isinstance(value, float) else f"{key:<16} {value}")
     if card:

@@ -37,7 +37,7 @@ from .train import (
     run_stage,
 )
 
-RECIPE = replace(RECIPES["toybox"], steps=2600)
+RECIPE = replace(RECIPES["toybox"], steps=2400)
 PATCH = 8  # pixels a side of what the image encoder reads as one token
 
 
