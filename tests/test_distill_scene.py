@@ -21,19 +21,22 @@ from dsd_lab import (
     DSDStar,
     GaussianMixture,
     ImageSet,
+    InputView,
     Scene,
     ddim,
     distill_scene,
+    image_to_3d,
     text_to_3d,
 )
 from dsd_lab.cameras import orbit
-from dsd_lab.distill_scene import Stage
+from dsd_lab.distill_scene import FAITHFUL, Stage
 from dsd_lab.draws import Draws, ViewDraws
 from dsd_lab.methods import METHODS
 from dsd_lab.metrics_scene import judge
-from dsd_lab.priors import ViewSet
+from dsd_lab.priors import NovelViewSet, ViewSet
 from dsd_lab.scene import GridField, Occupancy
 from dsd_lab.scene.regularisers import Ramp, sparsity
+from dsd_lab.tasks import NOVEL_VIEW_DSD
 from dsd_lab.worlds import ToyboxWorld, make_toys, render
 from dsd_lab.worlds.toybox import resized
 
@@ -484,3 +487,162 @@ def test_a_scene_comes_near_an_object(prompt, share, prior):
 def test_bad_settings(settings, message, prior):
     with pytest.raises((ValueError, TypeError), match=message):
         start(**dict(prior=prior, method=SDS()) | settings)
+
+
+# ---- from one picture
+
+@pytest.fixture(scope="module")
+def novel(world):
+    return NovelViewSet(world)
+
+
+@pytest.fixture(scope="module")
+def small_novel(world):
+    return NovelViewSet(resized(world, 16))
+
+
+@pytest.fixture(scope="module")
+def view(world):
+    """The second chair from the first camera, 32 x 32."""
+    image = world.images(camera_index=0)[1]
+    return InputView(image, (image < 0.99).any(0, keepdim=True).float(), RING[0])
+
+
+@pytest.fixture(scope="module")
+def small_view(world):
+    image = resized(world, 16).images(camera_index=0)[1]
+    return InputView(image, (image < 0.99).any(0, keepdim=True).float(), RING[0])
+
+
+def look(prior, view, method=SDS(), steps=10, *, seed=0, stages=ONE, **settings):
+    return distill_scene(prior, None, method, seed, steps, view=view, stages=stages, **settings)
+
+
+@pytest.mark.parametrize("weights", [{"rgb": 2.0}, {"mask": 0.5}, {"rgb": 2.0, "mask": 0.5}])
+def test_the_scene_is_drawn_to_the_picture(weights, small_novel, small_view):
+    """The mean squared differences of 3 x 16 x 16 colours and of 16 x 16 opacities, from the picture's camera, each weighed
+    and times 3 * 16 * 16 * (2 * 0.6)^2, as for a regulariser."""
+    without, with_it = (look(small_novel, small_view, refresh=1, regularisers={}, faithful=f) for f in ({}, weights))
+    next(without), next(with_it)
+    assert torch.equal(without.target, with_it.target)
+    draws, scene = ViewDraws(0, small_novel.shape), Scene(GridField(8), Occupancy(threshold=0.5))
+    views = torch.randperm(6, generator=draws.generator)[:2].sort().values
+    scene.render([RING[i] for i in views], 16, 48, generator=draws.generator)  # what the method is asked about
+    draws.views = 2
+    draws.timesteps(20, 980), draws.normal()  # and what it draws
+    seen = scene.render(RING[0], 16, 48, grad=True, generator=draws.generator)
+    colours = sum(((seen.rgb[0, c] - small_view.image[c]) ** 2).sum() for c in range(3)) / 768
+    opacity = ((seen.opacity[0, 0] - small_view.mask[0]) ** 2).sum() / 256
+    term = weights.get("rgb", 0) * colours + weights.get("mask", 0) * opacity
+    want = 768 * 1.44 * torch.autograd.grad(term, scene.field.grid)[0]
+    got = with_it.scene.field.grid.grad - without.scene.field.grid.grad
+    torch.testing.assert_close(got, want, rtol=0, atol=2e-3 * want.abs().max().item())
+
+
+def test_the_picture_is_taken_at_each_stages_size(novel, view, monkeypatch):
+    asked = []
+    monkeypatch.setattr(InputView, "at_size", lambda self, size, real=InputView.at_size: asked.append(size) or real(self, size))
+    run = look(novel, view, steps=4, stages=TWO)
+    for _ in run:
+        pass
+    assert asked == [16, 16, 32, 32]
+
+
+def test_the_scene_comes_to_show_a_picture(small_novel, small_view):
+    """Even one that no object of the world looks like: the chair with its colours turned round."""
+    odd = InputView(torch.where(small_view.mask > 0, 1 - small_view.image, 1.0), small_view.mask, small_view.camera)
+    away = {}
+    for name, faithful in (("not", {"rgb": 0.0, "mask": 0.0}), ("drawn", {"rgb": 5.0, "mask": 0.5})):
+        scene = look(small_novel, odd, steps=60, faithful=faithful).finish().scene
+        away[name] = float((scene.images([odd.camera], 16)[0] - odd.image).square().mean().sqrt())
+    assert away["drawn"] < 0.5 * away["not"]
+
+
+def test_what_a_run_from_a_picture_says_of_itself(small_novel, small_view):
+    run = look(small_novel, small_view)
+    assert run.faithful == FAITHFUL and set(FAITHFUL) == {"rgb", "mask"}
+    assert FAITHFUL["rgb"] == pytest.approx(10 * FAITHFUL["mask"])
+    assert run.state.cond.view is small_view and run.state.cond.camera == RING and run.cameras == RING
+    assert run.settings["prompt"] == "" and run.settings["picture's camera"] == str(RING[0])
+    assert NOVEL_VIEW_DSD == DSD(form="x0", t_min=0.02, cfg=3.0)
+    copy = InputView(small_view.image.clone(), small_view.mask.clone(), small_view.camera)
+    assert look(small_novel, copy).settings == run.settings
+
+
+@pytest.mark.parametrize("method", APPLY, ids=str)
+def test_every_method_runs_from_a_picture(method, small_novel, small_view):
+    run = look(small_novel, small_view, method, 2, refresh=1, cameras=RING[:2])
+    before = run.scene.field.grid.detach().clone()
+    run.finish()
+    assert run.finished and torch.isfinite(run.scene.field.grid).all() and not torch.equal(run.scene.field.grid, before)
+
+
+@pytest.mark.parametrize("method", [SDS(), NOVEL_VIEW_DSD], ids=str)
+def test_image_to_3d_goes_on_after_an_error(method, novel, view, tmp_path):
+    file, settings = tmp_path / "run.safetensors", dict(seed=3, steps=10, stages=TWO, refresh=3)
+    want = image_to_3d(novel, view, method, **settings).state_dict()
+
+    def fail(run):
+        if run.index == 8:
+            raise RuntimeError("the lights went out")
+    with pytest.raises(RuntimeError, match="lights"):
+        image_to_3d(novel, view, method, checkpoint=file, every=3, progress=fail, **settings)
+    seen = []
+    scene = image_to_3d(novel, view, method, checkpoint=file, progress=lambda run: seen.append(run.index), **settings)
+    assert seen == [7, 8, 9, 10] and same(scene.state_dict(), want)
+    assert not same(image_to_3d(novel, view, method, **settings | {"seed": 4}).state_dict(), want)
+
+
+def test_image_to_3d_makes_its_view_of_a_tensor(novel, view):
+    """At the prior's size and from the camera given; so it is the same run as from the view."""
+    settings = dict(steps=2, stages=TWO, refresh=1)
+    scene = image_to_3d(novel, view.image, SDS(), image_camera=RING[0], **settings)
+    made = InputView(view.image, (view.image < 1 - 2 / 255).any(0, keepdim=True).float(), RING[0])
+    assert same(scene.state_dict(), image_to_3d(novel, made, SDS(), **settings).state_dict())
+
+
+@pytest.mark.parametrize("change, message", [
+    ("image", "another run: picture 'digest .*' there, 'digest .*' here$"),
+    ("mask", "another run: picture 'digest .*' there, 'digest .*' here$"),
+    ("camera", r"another run: picture's camera 'Camera\(azimuth=0.0.*' there, 'Camera\(azimuth=60.0.*' here$"),
+    ("faithful", r"another run: faithful {'mask': 0.1, 'rgb': 2.0} there, {'rgb': 1.0, 'mask': 0.1} here$"),
+    ("method", "another run: method 'SDS' there"),
+])
+def test_a_checkpoint_of_another_picture(change, message, small_novel, small_view, tmp_path):
+    file = look(small_novel, small_view, faithful={"rgb": 2.0, "mask": 0.1}).save(tmp_path / "run.safetensors")
+    image, mask = small_view.image.clone(), small_view.mask.clone()
+    if change == "image":
+        image[0, 0, 0] -= 2 / 255
+    if change == "mask":
+        mask[0, 0, 0] = 1
+    other = InputView(image, mask, RING[1] if change == "camera" else RING[0])
+    with pytest.raises(ValueError, match=message):
+        image_to_3d(small_novel, other, SDS(cfg=2.0) if change == "method" else SDS(), steps=10, stages=ONE, checkpoint=file,
+                    faithful={"rgb": 1.0 if change == "faithful" else 2.0, "mask": 0.1})
+    same_run = look(small_novel, InputView(image, mask, RING[0]) if change in ("camera", "faithful", "method") else small_view,
+                    faithful={"rgb": 2.0, "mask": 0.1})
+    assert same_run.resume(file).index == 0
+
+
+@pytest.mark.parametrize("faithful, message", [
+    ({"rbg": 5.0}, "faithful holds weights of at least 0 for rgb, mask, got rbg: 5.0"),
+    ({"rgb": 5.0, "mask": -0.5}, "got mask: -0.5"),
+    ({"rgb": math.nan}, "got rgb: nan"),
+    ({"rgb": math.inf}, "got rgb: inf"),
+])
+def test_bad_faithful(faithful, message, small_novel, small_view):
+    with pytest.raises(ValueError, match=message):
+        look(small_novel, small_view, faithful=faithful)
+
+
+def test_a_picture_for_the_wrong_prior(prior, small_novel, small_view):
+    with pytest.raises(TypeError, match="toybox-novel-view is asked by a picture: use image_to_3d, or give view=input_view"):
+        distill_scene(small_novel, None, SDS(), 0)
+    with pytest.raises(TypeError, match="is asked by a picture"):
+        look(small_novel, small_view.image)
+    with pytest.raises(TypeError, match="toybox is asked by a prompt: use text_to_3d"):
+        distill_scene(prior, "a chair", SDS(), 0, view=small_view)
+    with pytest.raises(TypeError, match="toybox is asked by a prompt: use text_to_3d"):
+        image_to_3d(prior, small_view)
+    with pytest.raises(ValueError, match="the picture is empty"):
+        image_to_3d(small_novel, torch.ones(3, 16, 16))

@@ -1,12 +1,23 @@
 """How scenes are judged: distances and counts by hand, and objects whose sides are known."""
 
 import math
+import sys
 
 import pytest
 import torch
 
+from dsd_lab import InputView
 from dsd_lab.cameras import HELD_OUT, Camera, orbit
-from dsd_lab.metrics_scene import janus, judge, judge_views, seen_as, true_views
+from dsd_lab.metrics_scene import (
+    janus,
+    judge,
+    judge_reconstructed_views,
+    judge_reconstructions,
+    judge_views,
+    seen_as,
+    ssim,
+    true_views,
+)
 from dsd_lab.worlds import ToyboxWorld, make_toys, render
 
 CAMERAS = (Camera(10, 10), Camera(130, 30), Camera(-110, 30))
@@ -107,3 +118,125 @@ def test_it_is_measured_against_the_nearest_object_and_its_elevation(world):
     scene = Toy(world, 2)
     assert janus(scene, world, "a chair", elevation=40.0, size=32) == 0 and scene.asked == orbit(8, 40.0)
     assert janus(Toy(world, 1, facing=0.0), world, world.toys.captions[1], size=32) == 5 / 8
+
+
+# ---- reconstructions of one picture
+
+FRONT = Camera(170, 10)  # the picture's; 20, 90 and 90 degrees from the first three below, then 91, 91 and 170
+AROUND = (Camera(-170, 0), Camera(-100, 30), Camera(80, 30), Camera(-99, 30), Camera(79, 0), Camera(0, 0))
+
+
+def flat(seen, unseen):
+    """Pictures from `AROUND`, each of one grey: (6, 3, 16, 16)."""
+    grey = torch.tensor([seen] * 3 + [unseen] * 3, dtype=torch.float64)
+    return grey[:, None, None, None].expand(6, 3, 16, 16)
+
+
+def picture(size=32):
+    image = torch.rand(3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return InputView(image, torch.ones(1, size, size), FRONT)
+
+
+def shown_with(*errors):
+    """The picture in half its size, each time with all values moved by an error."""
+    small = picture().image.reshape(3, 16, 2, 16, 2).mean((2, 4))
+    return torch.stack([small + error for error in errors])
+
+
+ANSWERS = torch.stack([flat(0.5, 0.2), flat(0.5, 0.3), flat(0.5, 0.8)])
+
+
+@pytest.fixture
+def no_lpips(monkeypatch):
+    def missing(images, others):
+        raise RuntimeError("LPIPS needs the weights")
+    monkeypatch.setattr(sys.modules["dsd_lab.metrics_scene"], "lpips", missing)
+
+
+def test_reconstructions_by_hand(no_lpips):
+    """What is behind alone says which answer a scene is: here what is in front is near to none, and as far from all."""
+    views = torch.stack([flat(0.9, 0.249), flat(0.1, 0.36), flat(0.5, 0.79), flat(0.5, 0.8)])
+    got = judge_reconstructed_views(views, shown_with(0.1, 0.01, 0.01, 0.1), picture(), ANSWERS, AROUND)
+    assert (got.scenes, got.answers, got.nearest, got.lpips) == (4, 3, (0, 1, 2, 2), None)
+    assert got.input_psnr.value == pytest.approx((20 + 40 + 40 + 20) / 4, abs=1e-4)
+    error = [(0.4**2 + 0.049**2) / 2, (0.4**2 + 0.06**2) / 2, 0.01**2 / 2]  # all cameras count
+    assert got.psnr.value == pytest.approx((sum(-10 * math.log10(e) for e in error) + 120) / 4)  # 120 is the most it says
+    assert got.distance.value == pytest.approx((0.049 + 0.06 + 0.01 + 0) / 4)
+    pairs = [0.111, 0.541, 0.551, 0.43, 0.44, 0.01]
+    assert got.pairwise.value == pytest.approx(sum(pairs) / 6)
+    like = [alike(0.9, 0.5), alike(0.249, 0.2), alike(0.1, 0.5), alike(0.36, 0.3), 1.0, alike(0.79, 0.8), 1.0, 1.0]
+    assert got.ssim.value == pytest.approx(sum(like) / 8)
+    assert got.found == 2  # the first and the third; the second scene is farther from its answer than halfway to the first
+
+
+@pytest.mark.parametrize("grey, found", [
+    (0.249, 1), (0.251, 1), (0.17, 1), (0.149, 0),  # 0.05 is halfway between the first two, and counts on their far sides too
+    (0.349, 1), (0.351, 0), (0.54, 0),
+    (0.701, 1), (0.699, 0), (0.899, 1), (0.901, 0),  # the third is alone: there the radius of 0.1 counts
+])
+def test_an_answer_is_found_within_halfway_to_the_next(grey, found, no_lpips):
+    views = flat(0.9, grey)[None]
+    assert judge_reconstructed_views(views, shown_with(0.1), picture(), ANSWERS, AROUND).found == found
+
+
+def test_different_answers_are_counted_once(no_lpips):
+    views = torch.stack([flat(0.5, grey) for grey in (0.2, 0.21, 0.22, 0.31)])
+    got = judge_reconstructed_views(views, shown_with(*[0.1] * 4), picture(), ANSWERS, AROUND)
+    assert got.found == 2 and got.nearest == (0, 0, 0, 1)
+    one = judge_reconstructed_views(views, shown_with(*[0.1] * 4), picture(), ANSWERS[:1], AROUND)
+    assert (one.found, one.answers, one.nearest) == (1, 1, (0,) * 4)
+    two = judge_reconstructed_views(views[2:], shown_with(0.1, 0.1), picture(), ANSWERS, AROUND)
+    assert two.pairwise is None and two.found == 2
+
+
+def test_the_unseen_side_is_beyond_90_degrees_on_either_hand(no_lpips):
+    """One camera at a time differs from the answer; whether that counts as distance is whether it is behind."""
+    counts = []
+    for k in range(6):
+        views = ANSWERS[:1].clone()
+        views[0, k] += 0.03
+        got = judge_reconstructed_views(views, shown_with(0.1), picture(), ANSWERS[:1], AROUND)
+        counts.append(got.distance.value)
+    assert counts == pytest.approx([0, 0, 0] + [0.03 / math.sqrt(3)] * 3)
+    with pytest.raises(ValueError, match="no camera looks at the unseen side, more than 90 degrees of azimuth from"):
+        judge_reconstructed_views(ANSWERS[:, :3], shown_with(0, 0, 0), picture(), ANSWERS[:, :3], AROUND[:3])
+
+
+def test_lpips_is_taken_between_a_scene_and_its_own_answer(monkeypatch):
+    monkeypatch.setattr(sys.modules["dsd_lab.metrics_scene"], "lpips", lambda a, b: (a - b).abs().flatten(1).mean(1))
+    views = torch.stack([flat(0.6, 0.22), flat(0.5, 0.77)])
+    got = judge_reconstructed_views(views, shown_with(0.1, 0.1), picture(), ANSWERS, AROUND)
+    assert got.lpips.value == pytest.approx(((0.1 + 0.02) / 2 + 0.03 / 2) / 2)
+
+
+def test_scenes_are_looked_at_from_the_held_out_cameras_and_the_pictures(world, no_lpips):
+    view = InputView(render(world.toys.subset(1), [FRONT], 16).rgb[0, 0], torch.ones(1, 16, 16), FRONT)
+    scenes, answers = [Toy(world, 1), Toy(world, 0)], world.toys.subset([0, 1])
+    got = judge_reconstructions(scenes, view, answers, CAMERAS, 16)
+    assert got.nearest == (1, 0) and got.found == 2 and got.distance.value < 0.02 and got.psnr.value > 34
+    assert scenes[0].asked == [FRONT]  # the last that it was asked for
+    other = (render(world.toys.subset(0), [FRONT], 16).rgb[0, 0] - view.image).square().mean()
+    assert got.input_psnr.high > 40 and got.input_psnr.low == pytest.approx(-10 * math.log10(other), abs=0.1)
+
+
+# ---- structural similarity
+
+def alike(x, y):
+    """SSIM of two pictures of one grey each: their means alone count, with C1 = 0.01^2."""
+    return (2 * x * y + 1e-4) / (x * x + y * y + 1e-4)
+
+
+def test_ssim():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 3, 16, 16, generator=generator)
+    assert ssim(images, images).tolist() == [1, 1]
+    torch.testing.assert_close(ssim(flat(0.2, 0.4)[None], flat(0.3, 0.8)[None]),
+                               torch.tensor([(alike(0.2, 0.3) + alike(0.4, 0.8)) / 2], dtype=torch.float64))
+    sign = (-1.0) ** (torch.arange(16)[:, None] + torch.arange(16))
+    up, down = ((0.5 + change * sign).expand(1, 1, 3, 16, 16) for change in (0.1, -0.2))
+    # means 0.5 both; variances 0.1^2 and 0.2^2, covariance -0.1 * 0.2, C2 = 0.03^2
+    want = (-2 * 0.02 + 9e-4) / (0.01 + 0.04 + 9e-4)
+    assert float(ssim(up, down)) == pytest.approx(want, rel=0.01)
+    noise = images + 0.1 * torch.randn(images.shape, generator=generator)
+    both = ssim(torch.cat([images, images]), torch.cat([images, noise]))
+    assert both.shape == (4,) and both[:2].tolist() == [1, 1] and both[2:].max() < 0.97

@@ -549,21 +549,49 @@ def test_a_hub_id_that_was_downloaded_before(folders, tmp_path, monkeypatch, no_
     assert load_prior("runwayml/tiny") is load_prior("runwayml/tiny")
 
 
-def test_downloading_where_that_is_asked_for(folders, monkeypatch, no_network):
-    asked = []
-    def download(name, **settings):
-        asked.append((name, settings))
+@pytest.fixture
+def hub(folders, monkeypatch, no_network):
+    """What was asked of a hub whose pipelines are the folders of here; `index` is the model_index.json that it shows."""
+    hub = SimpleNamespace(asked=[], index=folders["sd15"] / "model_index.json", folder=folders["sd15"])
+    def index(name, file):
+        hub.asked.append(("index", name, file))
         if name == "some/failing":
             raise ConnectionError("no route")
-        return str(folders["sd15"])
+        return str(hub.index)
+    def answer(kind):
+        def fetch(name, **settings):
+            hub.asked.append((kind, name, settings))
+            return str(hub.folder)
+        return fetch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("diffusers.DiffusionPipeline.download", download)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", index)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", answer("snapshot"))
+    monkeypatch.setattr("diffusers.DiffusionPipeline.download", answer("pipeline"))
+    return hub
+
+
+def test_downloading_where_that_is_asked_for(hub):
     assert load_prior("some/thing", download=True).name == "some/thing"
-    assert asked[0][0] == "some/thing"
-    assert asked[0][1]["use_safetensors"] is True
-    assert asked[0][1]["safety_checker"] is None
+    (*first, _), (kind, name, settings) = hub.asked
+    assert first == ["index", "some/thing"] and (kind, name) == ("pipeline", "some/thing")
+    assert settings["use_safetensors"] is True
+    assert settings["safety_checker"] is None
     with pytest.raises(ValueError, match="cannot be downloaded .ConnectionError: no route"):
         load_prior("some/failing", download=True)
+    assert len(hub.asked) == 3
+
+
+@pytest.mark.parametrize("projection", ["cc_projection", "clip_camera_projection"])
+def test_downloading_a_network_like_zero_1_to_3(projection, hub, tmp_path):
+    """diffusers would ask to run code of the repository: its files are fetched as they are, and nothing but data."""
+    hub.index, hub.folder = tmp_path / "model_index.json", tmp_path
+    hub.index.write_text(json.dumps({"_class_name": "Zero1to3StableDiffusionPipeline", projection: ["their_file", "Linear"]}))
+    (tmp_path / projection).mkdir()
+    with pytest.raises(ValueError, match="lacks its folder unet, vae, image_encoder, scheduler"):  # it was taken for one
+        load_prior(f"some/{projection}", download=True)
+    kinds = [kind for kind, *_ in hub.asked]
+    assert kinds == ["index", "snapshot"]
+    assert hub.asked[1][1:] == (f"some/{projection}", {"allow_patterns": ["*.json", "*.safetensors"]})
 
 
 def test_names(folders, monkeypatch, tmp_path):

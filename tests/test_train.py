@@ -309,6 +309,37 @@ def test_another_training_in_the_same_folder_is_refused(trained):
         train(other, trained.out, RECIPE, device="cpu")
 
 
+def test_another_minis_autoencoder_is_taken_as_it_is(trained, tmp_path, monkeypatch):
+    """From a pipeline's folder, in whole or by a shipped mini's name; it is not trained, and what it makes is the same."""
+    monkeypatch.setattr(trains, "autoencoder_loss", None)  # it would be called
+    recipe = Recipe(**TINY | dict(autoencoder=str(trained.out), steps=2, seed=5))
+    pipe = train(DATA, tmp_path / "one", recipe, device="cpu")
+    theirs = trained.pipe.vae.state_dict()
+    assert all(torch.equal(value, theirs[name].half().float()) for name, value in pipe.vae.state_dict().items())
+    assert not (tmp_path / "one" / "checkpoint" / "autoencoder.safetensors").exists()
+    latents = trains.encode_all(pipe.vae, DATA.pixels, "cpu")
+    assert pipe.vae.config.scaling_factor == pytest.approx(1 / latents.std().item(), abs=1e-5)
+    assert json.loads((tmp_path / "one" / "training.json").read_text())["minutes"]["autoencoder"] == 0
+    monkeypatch.setattr("dsd_lab.priors.MODELS", trained.out.parent)
+    named = trains.make_autoencoder(16, Recipe(autoencoder=trained.out.name))
+    assert named.dtype == torch.float32 and all(torch.equal(v, pipe.vae.state_dict()[k]) for k, v in named.state_dict().items())
+
+
+@pytest.mark.parametrize("missing", ["icons-mimi", "folder"])
+def test_an_autoencoder_that_is_not_there(missing, tmp_path):
+    (tmp_path / "folder").mkdir()  # but no vae in it
+    name = str(tmp_path / "folder") if missing == "folder" else missing
+    with pytest.raises(ValueError, match=f'no autoencoder in "{name}"; allowed: .*icons-mini.*, or a folder with a pipeline'):
+        train(DATA, tmp_path / "out", Recipe(**TINY | {"autoencoder": name}), device="cpu")
+    assert not (tmp_path / "out").exists()  # so that the same call with a recipe that can be is not another training
+
+
+def test_recipes():
+    """Drawings have an autoencoder trained on them; what else is trained here takes that one."""
+    assert set(trains.RECIPES) == {"icons", "toybox"} and trains.RECIPES["icons"] == Recipe()
+    assert trains.RECIPES["icons"].autoencoder is None and trains.RECIPES["toybox"].autoencoder == "icons-mini"
+
+
 @pytest.mark.parametrize(("change", "complaint"), [
     ({"steps": 0}, "steps must be"), ({"batch": 1.5}, "batch must be"), ({"drop": 1.0}, "drop is a share"),
     ({"blurry": -0.1}, "blurry is"), ({"precision": "fp8"}, "unknown precision")])
