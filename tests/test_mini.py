@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dsd_lab import DSD, distill_images, load_prior
+from dsd_lab.course import mini
 from dsd_lab.metrics import apart, distances, mean_pairwise
 from dsd_lab.priors import MODELS
 from dsd_lab.quality import sample
@@ -65,3 +66,33 @@ def test_dsd_gives_ddims_pictures_seed_by_seed(prior):
 def test_a_word_it_never_saw(prior):
     with pytest.raises(ValueError, match='never saw: "spaceship"'):
         prior.condition("a spaceship")
+
+
+# ---- the shipped study of distillation on it
+
+@pytest.fixture(scope="module")
+def rows():
+    return {(row["method"], row["refresh"]): row for row in mini.load()["rows"]}
+
+
+def test_the_table_is_the_one_its_command_describes(rows, prior):
+    about = mini.load()["about"]
+    assert about["command"] == f"python -m {mini.__name__}" and about["prompts"] == mini.PROMPTS
+    assert (about["seeds"], about["steps"], about["cfg"]) == (len(mini.SEEDS), mini.STEPS, mini.CFG)
+    assert set(rows) == {("DDIM", 1)} | {(name, m) for m in mini.HELD for name in mini.held(m)}
+    for (name, refresh), row in rows.items():
+        assert name == "DDIM" or row["evaluations"] == mini.METHODS[name].total_evaluations(prior, -(-mini.STEPS // refresh))
+
+
+def test_dsd_on_a_finer_path_agrees_with_ddim_and_sds_with_none(rows):
+    ddims, sds, dsd, fine = (rows[name, 1] for name in ("DDIM", "SDS", "DSD", "DSD, 49 nodes"))
+    assert fine["agreement"] <= ddims["pairwise"] / 3 < dsd["agreement"] < sds["agreement"] / 2
+    assert sds["pairwise"] < 0.5 * ddims["pairwise"] and abs(fine["pairwise"] / ddims["pairwise"] - 1) < 0.1
+
+
+def test_dsd_looks_like_ddim_and_the_reference_form_is_cut_off(rows):
+    data = mini.load()["data"]
+    for name in ("DDIM", "DSD", "DSD, 49 nodes"):
+        assert abs(rows[name, 1]["saturation"] - data["saturation"]) < 0.05 and rows[name, 1]["clipped"] < 1.3 * data["clipped"]
+        assert abs(rows[name, 1]["distance"] - rows["DDIM", 1]["distance"]) < 0.02
+    assert rows["DSD reference", 1]["clipped"] > 2.5 * data["clipped"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..methods import DSD, SDS
+from ..methods import DSD, SDS, Method
 from ..metrics import clipped, distances, mean_pairwise, saturation
 from ..priors import load_prior
 from ..report import write_file
@@ -25,8 +25,8 @@ from ..tasks import Result, compare
 TABLE = Path(__file__).parent / "mini.json"
 PROMPTS = ["a hamburger", "a dragon", "an apple"]
 SEEDS, STEPS, CFG = range(8), 200, 4.0
-METHODS = {"SDS": SDS(cfg=CFG), "DSD": DSD(cfg=CFG), "DSD x0": DSD(cfg=CFG, form="x0"),
-           "DSD reference": DSD(cfg=CFG, form="reference")}
+METHODS = {"SDS": SDS(cfg=CFG), "DSD": DSD(cfg=CFG), "DSD, 49 nodes": DSD(cfg=CFG, spacing=20),
+           "DSD x0": DSD(cfg=CFG, form="x0"), "DSD reference": DSD(cfg=CFG, form="reference")}
 HELD = (1, 5)  # steps for which a target is held
 
 
@@ -36,8 +36,7 @@ def measure() -> None:
     data = [prior.world.images(prompt) for prompt in PROMPTS]
     pictures = torch.cat(data)
     for refresh in HELD:
-        # the ode form steps by whole targets: it has nothing to hold
-        methods = {name: m for name, m in METHODS.items() if refresh == 1 or name != "DSD"}
+        methods = held(refresh)
         with tqdm(total=STEPS * len(methods), disable=None) as bar:
             results = compare(prior, PROMPTS, methods, SEEDS, STEPS, cfg=CFG, refresh=refresh,
                               progress=lambda name, run, bar=bar: bar.update())
@@ -50,6 +49,11 @@ def measure() -> None:
     known = {"saturation": saturation(pictures), "clipped": clipped(pictures),
              "pairwise": sum(mean_pairwise(distances(part, part)) for part in data) / len(data)}
     write_file(TABLE, json.dumps({"about": about, "data": known, "rows": rows}, indent=1) + "\n")
+
+
+def held(refresh: int) -> dict[str, Method]:
+    """The methods whose targets are held for so many steps; the ode form steps by whole targets and has nothing to hold."""
+    return {name: method for name, method in METHODS.items() if refresh == 1 or getattr(method, "form", None) != "ode"}
 
 
 def figures(results: list[Result]) -> dict:
