@@ -70,8 +70,8 @@ def test_a_hole_with_the_backgrounds_colour_is_object():
     """What the object surrounds is the object's, by pixels that share an edge; a bay that is open to the border is not."""
     image = np.array(picture())
     image[14:18, 14:18] = WALL  # a hole
-    image[18, 18] = WALL  # it touches the hole by a corner
     image[26:30, 20:22] = WALL  # a bay at the lower edge
+    image[24:26, 22:24] = WALL  # and a hole that touches it by a corner
     view = input_view(Image.fromarray(image), size=24)
     want = torch.zeros(24, 24)
     want[2:22, 2:22] = 1

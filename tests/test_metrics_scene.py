@@ -237,6 +237,16 @@ def test_ssim():
     # means 0.5 both; variances 0.1^2 and 0.2^2, covariance -0.1 * 0.2, C2 = 0.03^2
     want = (-2 * 0.02 + 9e-4) / (0.01 + 0.04 + 9e-4)
     assert float(ssim(up, down)) == pytest.approx(want, rel=0.01)
+    far = torch.arange(-5, 6, dtype=torch.float64)
+    bell = torch.exp(-(far**2) / (2 * 1.5**2))
+    window = (bell[:, None] * bell / bell.sum() ** 2)[None, None]
+    def mean(x):
+        return torch.nn.functional.conv2d(x, window)  # where the whole window is in the picture
+    x, y = images.double()[:, 0, :, None]  # three channels each
+    mx, my = mean(x), mean(y)
+    vx, vy, xy = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    want = (2 * mx * my + 1e-4) * (2 * xy + 9e-4) / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))
+    assert float(ssim(images[:1, :1], images[1:, :1])) == pytest.approx(float(want.mean()), abs=1e-6)
     noise = images + 0.1 * torch.randn(images.shape, generator=generator)
     both = ssim(torch.cat([images, images]), torch.cat([images, noise]))
     assert both.shape == (4,) and both[:2].tolist() == [1, 1] and both[2:].max() < 0.97
