@@ -11,26 +11,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cameras import BANK, Camera
+from .cameras import BANK, Camera, check_cameras, nearest, orbit
 from .distill import Loop
 from .draws import ViewDraws
 from .inputs import InputView
 from .methods import DDS, DSD, DSDStar, Method, State
 from .priors import Condition, Prior, ViewSet
-from .scene import GridField, Occupancy, Scene
+from .scene import Field, GridField, Occupancy, Scene
 from .scene.mesh import write_whole
 from .scene.regularisers import regularisation
 
-VERSION = 1  # of the checkpoint's form
+VERSION = 2  # of the checkpoint's form
 
 
 class Stage(NamedTuple):
-    """A part of the run, coarse to fine: pictures of `size` pixels, a grid of `resolution`, share of the steps, views a step."""
+    """A part of the run, coarse to fine: pictures of `size` pixels, a grid of `resolution`, share of the steps, views a step.
+
+    ring: optimise only so many cameras of the bank, evenly around from the given picture's, or from the front; 0 is all.
+    """
 
     size: int
     resolution: int
     share: float
     views: int
+    ring: int = 0
 
 
 STAGES = (Stage(32, 32, 0.75, 4), Stage(64, 64, 0.25, 2))
@@ -40,7 +44,7 @@ LEARNING_RATE = 0.1
 SAMPLES = 48
 EMPTY = 0.5  # a cell with less density than this is skipped
 REGULARISERS = {"sparsity": 0.01}
-FAITHFUL = {"rgb": 5.0, "mask": 0.5}  # ten to one, as Zero-1-to-3's own distillation has it
+FAITHFUL = {"rgb": 1.0, "mask": 0.1}  # ten to one, as Zero-1-to-3's own distillation has it
 
 
 class SceneStep(NamedTuple):
@@ -68,20 +72,22 @@ class SceneRun(Loop):
 
     def __init__(self, prior: Prior, asked: Mapping[str, object], method: Method, seed: int, steps: int, refresh: int,
                  stages: Sequence[Stage] = STAGES, lr: float = LEARNING_RATE, regularisers=None, cameras=None,
-                 view: InputView | None = None, faithful: Mapping[str, float] | None = None):
+                 view: InputView | None = None, faithful: Mapping[str, float] | None = None, field: Field | None = None):
         self.prior, self.method, self.seed, self.steps, self.refresh = prior, method, seed, steps, refresh
         self.asked, self.stages, self.lr, self.view = dict(asked), tuple(stages), lr, view
         self.faithful = dict(FAITHFUL if faithful is None else faithful)
         self.regularisers = REGULARISERS if regularisers is None else dict(regularisers)
-        self.cameras = tuple(cameras or (BANK if prior.cameras in (None, "any") else prior.cameras))
-        self.scene = Scene(GridField(stages[0].resolution), Occupancy(threshold=EMPTY))
+        known = BANK if prior.cameras in (None, "any") else prior.cameras
+        self.bank = known if cameras is None else check_cameras(cameras)
+        field = GridField(stages[0].resolution) if field is None else field
+        self.scene = Scene(field, Occupancy(threshold=EMPTY)).to(prior.device)
         self.draws = ViewDraws(seed, prior.shape, prior.dtype, prior.device)
         self.e_star = prior.noise([seed])[0]
         self.settings = {"method": str(method), "prior": prior.name, "shape": prior.shape, "scale": getattr(prior, "scale", None),
                          "prompt": asked.get("prompt", ""), "negative": asked.get("negative") or "",
                          "seed": seed, "steps": steps, "refresh": refresh, "lr": lr,
-                         "stages": [tuple(s) for s in stages], "regularisers": self.regularisers,
-                         "cameras": f"{len(self.cameras)} (digest {crc32(repr(self.cameras).encode()):08x})"}
+                         "field": type(field).__name__, "stages": [tuple(s) for s in stages], "regularisers": self.regularisers,
+                         "cameras": f"{len(self.bank)} (digest {crc32(repr(self.bank).encode()):08x})"}
         if view is not None:
             pixels = torch.cat([view.image, view.mask]).mul(255).round().byte().numpy().tobytes()
             self.settings |= {"picture": f"digest {crc32(pixels):08x}", "picture's camera": str(view.camera),
@@ -95,6 +101,7 @@ class SceneRun(Loop):
         stage = self.stages[number]
         self.stage, self.number = stage, number
         self.here = self.prior.at_size(stage.size) if isinstance(self.prior, ViewSet) else self.prior
+        self.cameras = self._ring(stage.ring) if stage.ring else self.bank
         block = self.prior.shape[-1] // self.here.shape[-1]
         e_star = F.avg_pool2d(self.e_star[None], block) * block
         views = len(self.cameras)
@@ -102,13 +109,19 @@ class SceneRun(Loop):
             e_star = e_star.expand(views, *self.here.shape).contiguous()
             self.state: State = self.method.begin(self.here, self._condition(), e_star, -(-self.steps // self.refresh))
         self.draws.shape = self.here.shape
-        if stage.resolution != self.scene.field.resolution:
+        if isinstance(self.scene.field, GridField) and stage.resolution != self.scene.field.resolution:
             self.scene.upsample(stage.resolution)
         self.optimizer = self._adam()
         self.target = torch.zeros(views, *self.here.shape, dtype=self.here.dtype, device=self.here.device)
         self.held = torch.zeros(views, dtype=torch.bool)
         self.order = torch.zeros(0, dtype=torch.int64)  # cameras still to come in this turn
         self.t = torch.zeros(0, dtype=torch.int64)
+
+    def _ring(self, count: int) -> tuple[Camera, ...]:
+        """So many cameras of the bank, evenly around."""
+        first = Camera() if self.view is None else self.view.camera
+        wanted = orbit(count, first.elevation, first.distance, first.fov, first.azimuth)
+        return tuple(dict.fromkeys(self.bank[nearest(camera, self.bank)] for camera in wanted))
 
     def _condition(self) -> Condition:
         if self.prior.cameras is None:
@@ -175,7 +188,8 @@ class SceneRun(Loop):
     def _look(self, views: Tensor):
         """The views in the prior's space (V, *shape), and their rendering, with gradients unless they are switched off."""
         cameras = [self.cameras[i] for i in views.tolist()]
-        seen = self.scene.render(cameras, self.stage.size, SAMPLES, grad=torch.is_grad_enabled(), generator=self.draws.generator)
+        seen = self.scene.render(cameras, self.stage.size, SAMPLES, grad=torch.is_grad_enabled(), generator=self.draws.generator,
+                                 normals=torch.is_grad_enabled() and bool({"orientation", "convexity"} & set(self.regularisers)))
         side = getattr(self.here, "image_shape", self.here.shape)[-1]
         images = seen.rgb if side == self.stage.size else F.interpolate(seen.rgb, (side, side), mode="bilinear",
                                                                         align_corners=False)
@@ -211,8 +225,8 @@ class SceneRun(Loop):
                  "order": self.order, "t": self.t, **self.draws.state_dict()}
         parts |= {f"method.{k}": v for k, v in self.state.state_dict().items()}
         parts |= {f"scene.{k}": v for k, v in self.scene.state_dict().items()}
-        moments = self.optimizer.state_dict()["state"].get(0, {})
-        parts |= {f"optimizer.{k}": v for k, v in moments.items()}
+        moments = self.optimizer.state_dict()["state"]
+        parts |= {f"optimizer.{i}.{k}": v for i, kept in moments.items() for k, v in kept.items()}
         return {name: tensor.detach().clone().contiguous() for name, tensor in parts.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -224,11 +238,15 @@ class SceneRun(Loop):
             self._enter(int(state["stage"]))
         self.scene.load_state_dict(part("scene."))
         self.optimizer = self._adam()
-        if moments := part("optimizer."):
-            self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": {0: moments}})
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in part("optimizer.").items():
+            i, _, key = name.partition(".")
+            moments.setdefault(int(i), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.draws.load_state_dict(state)
         self.state.load_state_dict(part("method."))
-        self.target, self.held, self.order, self.t = (state[k].clone() for k in ("target", "held", "order", "t"))
+        self.target = state["target"].to(self.target.device, copy=True)
+        self.held, self.order, self.t = (state[k].clone() for k in ("held", "order", "t"))
 
     def save(self, path: str | Path) -> Path:
         """Write the checkpoint as .safetensors, whole or not at all: a full disk leaves the old one as it was."""
@@ -243,30 +261,46 @@ class SceneRun(Loop):
         """Go on from a checkpoint file. Raises ValueError for one of another prompt, version or setting."""
         import json
 
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
 
-        with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
+        try:
+            with safe_open(path, "pt") as file:
+                about = file.metadata() or {}
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no checkpoint: {error}") from error
         if about.get("version") != str(VERSION):
             raise ValueError(f"{path} is no checkpoint of this version ({VERSION}): it says {about.get('version')}")
-        theirs, mine = json.loads(about["settings"]), json.loads(json.dumps(self.settings))
+        theirs, mine = json.loads(about.get("settings", "{}")), json.loads(json.dumps(self.settings))
         if differ := [f"{k} {theirs.get(k)!r} there, {mine[k]!r} here" for k in mine if theirs.get(k) != mine[k]]:
             raise ValueError(f"{path} is the checkpoint of another run: {'; '.join(differ)}")
         self.load_state_dict(load_file(path))
         return self
 
 
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Raises ValueError unless there are stages, and each is possible."""
+    for stage in stages:
+        whole = (stage.size, stage.resolution, stage.views)
+        if any(isinstance(n, bool) or not isinstance(n, int) for n in (*whole, stage.ring)) or min(whole) < 1 or stage.ring < 0:
+            raise ValueError(f"size, resolution and views of a stage are ints of at least 1, ring of at least 0, got {stage}")
+        if not 0 < stage.share <= 1:
+            raise ValueError(f"share of a stage is a fraction of the steps in (0, 1], got {stage}")
+    if not stages:
+        raise ValueError("stages is empty; give at least one, such as Stage(size=32, resolution=32, share=1.0, views=4)")
+
+
 def distill_scene(prior: Prior, prompt: str | None, method: Method, seed: int, steps: int = 400, *, negative: str | None = None,
                   view: InputView | None = None, refresh: int = REFRESH, stages: Sequence[Stage] = STAGES,
                   lr: float = LEARNING_RATE, regularisers=None, cameras: Sequence[Camera] | None = None,
-                  faithful: Mapping[str, float] | None = None) -> SceneRun:
+                  faithful: Mapping[str, float] | None = None, field: Field | None = None) -> SceneRun:
     """A run of a method on a scene, one object, ready to iterate or `finish()`.
 
     prompt: of the prior; None for a prior of new views, which is asked by the picture `view` (and then the scene must show
     that too, with weights `faithful`, {"rgb": ..., "mask": ...}). seed: of e* and all draws. steps: optimisation steps.
     refresh: hold each target for so many steps. stages: coarse to fine. lr: of Adam on the grid. regularisers: weights by
-    name, see `dsd_lab.scene.regularisation`. cameras: the views to optimise; the prior's own bank by default.
+    name, see `dsd_lab.scene.regularisation`. cameras: the views to optimise; the prior's own bank by default. field: a new
+    grid, unless given; a `HashField` is at home on a GPU and knows no resolutions.
     Raises TypeError or ValueError for what cannot be.
     """
     if not isinstance(method, Method):
@@ -280,6 +314,9 @@ def distill_scene(prior: Prior, prompt: str | None, method: Method, seed: int, s
         raise TypeError(f"seed must be an int, one object a run, got {seed!r}")
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr must be positive and finite, got {lr}")
+    check_stages(stages)
+    if faithful and view is None:
+        raise ValueError("faithful weighs how well a scene shows its picture, and there is none")
     for name, weight in (faithful or {}).items():
         if name not in FAITHFUL or not 0 <= weight < float("inf"):
             raise ValueError(f"faithful holds weights of at least 0 for {', '.join(FAITHFUL)}, got {name}: {weight!r}")

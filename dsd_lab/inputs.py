@@ -48,16 +48,18 @@ def input_view(image, camera: Camera | None = None, size: int = 64) -> InputView
     """
     if camera is not None and not isinstance(camera, Camera):
         raise TypeError(f"camera must be a Camera, got {camera!r}")
-    camera = camera or Camera()
     if isinstance(image, InputView):
+        if camera not in (None, image.camera):
+            raise ValueError(f"the picture has its camera, {image.camera}; make it anew for another")
         return image.at_size(size)
+    camera = camera or Camera()
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3 or image.shape[1] != image.shape[2]:
             raise ValueError(f"a picture as a tensor must be (3, S, S) in [0, 1], got {tuple(image.shape)}")
         _check_side(image.shape[1])
         if not bool(torch.isfinite(image).all()) or image.min() < 0 or image.max() > 1:
             raise ValueError(f"a picture's values must lie in [0, 1], got {float(image.min()):g} to {float(image.max()):g}")
-        image = image.detach().float()
+        image = image.detach().float().cpu()
         mask = (image < 1 - 2 / 255).any(0, keepdim=True).float()
         return InputView(image, _object(mask), camera).at_size(size)
     colour, mask = _opened(image)
@@ -67,7 +69,7 @@ def input_view(image, camera: Camera | None = None, size: int = 64) -> InputView
 def _opened(source) -> tuple[Tensor, Tensor]:
     """A file's or PIL image's colours (3, H, W) and the mask of its object (1, H, W), both in [0, 1]."""
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
@@ -79,11 +81,12 @@ def _opened(source) -> tuple[Tensor, Tensor]:
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path} is not a picture that can be read: {error}") from error
     elif isinstance(source, Image.Image):
-        picture = source.copy()  # it is made smaller in place
+        picture = source
     else:
         raise TypeError(f"a picture is a tensor (3, S, S), a PIL image or a path, got {type(source).__name__}")
     for side in picture.size:
         _check_side(side)
+    picture = ImageOps.exif_transpose(picture)  # upright, and a copy
     picture.thumbnail((1024, 1024))
     pixels = torch.from_numpy(np.asarray(picture.convert("RGBA")).copy()).permute(2, 0, 1).float() / 255
     colour, alpha = pixels[:3], pixels[3:]

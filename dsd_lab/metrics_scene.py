@@ -118,9 +118,9 @@ def judge_reconstructed_views(views: Tensor, shown: Tensor, view: InputView, tru
     except RuntimeError:  # its weights are not here
         apart = None
     return ReconstructionReport(
-        scenes=n, answers=len(truth), input_psnr=bootstrap(psnr(shown, view.at_size(shown.shape[-1]).image.expand_as(shown))),
-        nearest=tuple(nearest.tolist()),
-        psnr=bootstrap(-10 * (views - own).square().flatten(1).mean(1).log10()), ssim=bootstrap(ssim(views, own)), lpips=apart,
+        scenes=n, answers=len(truth), nearest=tuple(nearest.tolist()),
+        input_psnr=bootstrap(psnr(shown, view.at_size(shown.shape[-1]).image.expand_as(shown)).clamp(max=120)),
+        psnr=bootstrap(psnr(views.flatten(1), own.flatten(1)).clamp(max=120)), ssim=bootstrap(ssim(views, own)), lpips=apart,
         distance=bootstrap(distance), found=len(nearest[distance < reach[nearest]].unique()),
         pairwise=jackknife(lambda i: mean_pairwise(between[i][:, i]), n) if n > 2 else None)
 

@@ -390,9 +390,9 @@ def train(data: TrainingSet, out: Path | str, recipe: Recipe | None = None, *, d
     recipe, out = recipe or Recipe(), Path(out).expanduser()
     accelerator = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
     kept = out / "checkpoint"
+    parts = make_parts(data, recipe)  # first, so that a recipe that cannot be leaves no folder claimed
     digest = hashlib.sha256(data.pixels.numpy().tobytes()).hexdigest()[:16]
     claim(kept, {"data": data.name, "pixels": digest, "captions": len(data.captions), "recipe": asdict(recipe)})
-    parts = make_parts(data, recipe)
     vae, tokenizer = parts["vae"], parts["tokenizer"]
     autoencoder_seconds = train_autoencoder(vae, data.pixels, recipe, kept, accelerator, every)
     device = accelerator.device

@@ -110,8 +110,8 @@ def train_novel_view(data: ViewPairs, out: Path | str, recipe: Recipe = RECIPE, 
     accelerator = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
     device, (toys, views), side = accelerator.device, data.pixels.shape[:2], data.pixels.shape[-1]
     digest = hashlib.sha256(data.pixels.numpy().tobytes()).hexdigest()[:16]
-    claim(out / "checkpoint", {"data": data.name, "pixels": digest, "recipe": asdict(recipe)})
     vae = make_autoencoder(side, recipe).to(device).requires_grad_(False).eval()
+    claim(out / "checkpoint", {"data": data.name, "pixels": digest, "recipe": asdict(recipe)})
     unscaled = encode_all(vae, data.pixels.flatten(0, 1), device).unflatten(0, (toys, views))
     vae.register_to_config(scaling_factor=round(1 / float(unscaled.std()), 5))
     pose = torch.stack([torch.stack([relative_pose(seen, own) for seen in own]) for own in data.cameras])  # (N, V, V, 4)

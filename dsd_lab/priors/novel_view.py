@@ -69,7 +69,7 @@ class NovelViewSet(AskedByPicture, ViewSet):
     def at_size(self, size):
         if size != self.shape[-1] and size not in self._sizes:
             smaller = super().at_size(size)
-            smaller.tolerance, smaller._posteriors = self.tolerance, self._posteriors  # which it is stays what it was
+            smaller.tolerance, smaller.log_posterior = self.tolerance, self.log_posterior  # which it is stays what it was
         return super().at_size(size)
 
     def log_posterior(self, view: InputView) -> Tensor:
@@ -89,12 +89,17 @@ class NovelViewSet(AskedByPicture, ViewSet):
         """Which objects the picture leaves open, the likeliest first: int64 positions of all that are at least so likely."""
         log_p = self.log_posterior(view)
         order = log_p.argsort(descending=True, stable=True)
-        return order[log_p[order] >= max(math.log(least), float(log_p.max()) + math.log(least))]
+        return order[log_p[order] >= math.log(least)]
 
     def _given(self, cond, term):
         # relative to the even weights that all objects have without a picture
         log_p = self.log_posterior(cond.view)
         return log_p.masked_fill(log_p < -30, -torch.inf)[None]
+
+    def _outputs(self, queries):
+        if len({query.cond.view for query in queries}) == 1:
+            return super()._outputs(queries)
+        return [super(NovelViewSet, self)._outputs([query])[0] for query in queries]  # each picture has its own posterior
 
 
 class NovelViewNetwork(nn.Module):
@@ -220,7 +225,7 @@ def load_novel_view(folder: Path | str, device: str | torch.device = "auto", dty
         raise ValueError(f"{folder} cannot be read as a pipeline like Zero-1-to-3: {gist(error)}") from error
     check_complete(own["unet"], folder / "unet")
     linear = {key.rpartition(".")[2]: value for key, value in weights.items()}
-    if set(linear) != {"weight", "bias"} or linear["weight"].ndim != 2:
+    if set(linear) != {"weight", "bias"} or linear["weight"].ndim != 2 or linear["bias"].shape != linear["weight"].shape[:1]:
         raise ValueError(f"{folder / part} must hold one linear map, a weight and a bias; it has {', '.join(sorted(weights))}")
     projection = nn.Linear(linear["weight"].shape[1], linear["weight"].shape[0])
     projection.load_state_dict(linear)
