@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from .priors import PipelinePrior
+from .priors import MODELS, PipelinePrior
 from .quality import NEAR_COPY, UNSEEN, VIEWS, Quality, ViewQuality, colour_and_kind
 from .report import write_file
 from .train import held_out_pairs
@@ -27,8 +27,8 @@ pipeline_tag: text-to-image
 # {name}
 
 A complete text-to-image pipeline in miniature, in the shape of Stable Diffusion: tokenizer, text encoder, autoencoder
-(64x64 pixels to 16x16x4 latents), UNet and DDIM scheduler ({prediction}).{also} It is made for lessons on score distillation:
-the code that runs on it runs on a full-size pipeline.
+(64x64 pixels to 16x16x4 latents), UNet and DDIM scheduler ({prediction}).{also} It is made for lessons on score
+distillation: the code that runs on it runs on a full-size pipeline.
 
 ```python
 {use}
@@ -43,13 +43,14 @@ the code that runs on it runs on a full-size pipeline.
 the training steps, under its prompt with the word "blurry". {terms}
 
 ## Training
-`dsd-lab train {data} --out {name}`: {autoencoder}; then the text encoder and the UNet together {network_steps} steps of {batch},
-{minutes:.0f} minutes; on {hardware}. Adam, learning rate {lr:g}, min-SNR weighting (gamma {min_snr:g}), exponential averages of
-the weights (decay {ema:g}). {parameters:.1f} million parameters, {size:.1f} MB in half precision.
+`dsd-lab train {data} --out {name}`: {autoencoder};
+the text encoder and the UNet together {network_steps} steps of {batch}, {minutes:.0f} minutes; on {hardware}.
+Adam, learning rate {lr:g}, min-SNR weighting (gamma {min_snr:g}), exponential averages of the weights (decay {ema:g}).
+{parameters:.1f} million parameters, {size:.1f} MB in half precision.
 
 ## Measured
-`dsd-lab quality {name}`: {samples} DDIM samples, {each}, {steps} steps, guidance {cfg:g}. Distances are RMSE per channel with
-pictures in [0, 1].
+`dsd-lab quality {name} --steps {steps} --cfg {cfg:g}`: {samples} DDIM samples, {each}.
+Distances are RMSE per channel with pictures in [0, 1].
 
 {table}
 
@@ -81,8 +82,8 @@ near-copies says how often.""",
 | autoencoder's reconstruction | | {reconstruction:.1f} dB |"""}
 
 OF_VIEWS = {
-    "also": """ Beside the
-prompt it is told the camera: eight numbers, which the UNet takes as its class label.""",
+    "also": """
+Beside the prompt it is told the camera: eight numbers, which the UNet takes as its class label.""",
     "each": "of every prompt 2 from each of 4 cameras", "knows": "{kinds} kinds of toys in {colours} colours",
     "use": """import dsd_lab
 from dsd_lab.cameras import Camera
@@ -100,7 +101,7 @@ colour and kind that training left out. DDIM from one starting noise""",
     "terms": """The renders and what was learned from
 them: Apache-2.0.{borrowed}""",
     "limits": """It has seen cameras at distance 3 with a field of view of 40 degrees, from 10 degrees below to
-45 above; of the angles between it has an idea, of others none.""",
+45 above, and follows them as far as the table says; guidance strengthens the words, not the camera.""",
     "table": """Judged by {unseen} true toys that no training has seen, rendered from the same camera: a sample's kind is that of
 the nearest by RMSE, its colour that of the nearest histogram of colours. The right column judges these toys by each other.
 
@@ -120,8 +121,8 @@ the nearest by RMSE, its colour that of the nearest histogram of colours. The ri
 TRAINED = ("the autoencoder {autoencoder_steps} steps of {autoencoder_batch} pictures, learning rate {autoencoder_lr:g}, "
            "{autoencoder_minutes:.0f} minutes")
 TAKEN = "the autoencoder is that of `{autoencoder}`, as it is"
-BORROWED = """ The autoencoder is `{autoencoder}`'s and was trained on other pictures; its weights come under the
-terms of those: see that model's card."""
+BORROWED = """ The autoencoder is `{autoencoder}`'s; its weights come under
+the terms of the pictures that it was trained on: {its_credit}"""
 
 
 def write_card(prior: PipelinePrior, measured: Quality | ViewQuality, samples: Tensor, folder: Path) -> None:
@@ -142,7 +143,7 @@ def write_card(prior: PipelinePrior, measured: Quality | ViewQuality, samples: T
         "prediction": recipe["prediction"].replace("_", " "), "example": prior.prompts[len(prior.prompts) // 4],
         "licence": "apache-2.0" if of_views and not autoencoder else "cc-by-4.0",
         "kinds": len(KINDS), "colours": len(COLOURS), "unseen": UNSEEN * len(KINDS),
-        "borrowed": BORROWED.format(autoencoder=autoencoder) if autoencoder else "",
+        "borrowed": BORROWED.format(autoencoder=autoencoder, its_credit=credit_of(autoencoder)) if autoencoder else "",
         "parameters": millions((prior.unet, prior.vae, prior.pipe.text_encoder)), "size": megabytes(folder)}
     values |= {name: text.format(**values) for name, text in texts.items()}
     values["autoencoder"] = (TAKEN if autoencoder else TRAINED).format(**values)
@@ -170,6 +171,12 @@ def checksums(folder: Path) -> str:
     files = [*weight_files(folder), folder / "model_index.json"]
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file in files]
     return "\n".join(lines) + "\n"
+
+
+def credit_of(mini: str) -> str:
+    """Whose pictures a shipped mini, or a pipeline's folder, was trained on, as far as it says."""
+    note = (MODELS / mini if (MODELS / mini).is_dir() else Path(mini)) / "training.json"
+    return json.loads(note.read_text(encoding="utf-8"))["credit"] if note.is_file() else "see that model's card."
 
 
 def pictures_sheet(prior: PipelinePrior, samples: Tensor, credit: str) -> Figure:

@@ -370,7 +370,7 @@ def test_the_card_of_a_mini_that_is_told_the_camera(card):
                      "| 0.111 | 0.112 |", "| 0.113 | 0.114 |", "| 30.2 dB |", "256 true toys"):
             assert part in text, part
         assert "{" not in text and ("that of `icons-mini`" in text) == (autoencoder is not None)
-        assert ("11 steps of 8" in text) == (autoencoder is None)
+        assert ("11 steps of 8" in text) == (autoencoder is None) and ("Noto Emoji" in text) == (autoencoder is not None)
     assert json.loads((folder / "quality.json").read_text()) == dataclasses.asdict(measured)
 
 

@@ -2,7 +2,8 @@
 
 Text to 3-D on the exact prior `toybox`, several seeds of each method, on prompts that no setting was chosen on. Each object
 is kept as it comes, so the command can be stopped and goes on. What they come to is written to objects.json beside this
-file, with the command, versions and seconds. `python -m dsd_lab.course.objects_mini` does the same on `toybox-mini`.
+file, with the command, versions and seconds, and how they look to objects.png.
+`python -m dsd_lab.course.objects_mini` does the same on `toybox-mini`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from ..priors import load_prior
 from ..report import slug, write_file
 from ..scene import Scene
 from ..tasks import text_to_3d
+from ..viz.pictures import sheet, small_png
+
+SHOWN = [0, 4]  # of HELD_OUT: front right, and the opposite side
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,15 @@ class Study:
         """The table's file, beside this one."""
         return Path(__file__).parent / f"{self.name}.json"
 
+    @property
+    def picture(self) -> Path:
+        """The file with what the objects look like."""
+        return self.table.with_suffix(".png")
+
     def measure(self, folder: Annotated[Path | None, typer.Argument(help="Where the objects are kept.")] = None) -> None:
-        """Make what is still missing, judge everything, and write the table."""
+        """Make what is still missing, judge everything, and write the table and the picture."""
         folder = folder or Path("results") / self.name
-        prior, rows = load_prior(self.prior), []
+        prior, rows, looks = load_prior(self.prior), [], {}
         folder.mkdir(parents=True, exist_ok=True)
         cells = [(prompt, label, seed) for label in self.runs for prompt in self.prompts for seed in self.runs[label][2]]
         seconds: dict[tuple[str, str], list[float]] = {}
@@ -73,6 +82,7 @@ class Study:
             for label, (method, refresh, seeds) in self.runs.items():
                 files = [folder / f"{slug(prompt)}-{slug(label)}-{seed}.safetensors" for seed in seeds]
                 views = torch.stack([Scene.load(file).images(HELD_OUT, 64) for file in files])
+                looks[f"{prompt}\n{label}"] = views[:, SHOWN].flatten(0, 1)
                 report = judge_views(views, prior.world, prompt)
                 own = seconds[prompt, label]
                 rows.append({"prompt": prompt, "method": label, "settings": str(method), "refresh": refresh, **asdict(report),
@@ -82,6 +92,9 @@ class Study:
                  "threads": torch.get_num_threads(), "python": platform.python_version(),
                  **{name: version(name) for name in self.packages}}
         write_file(self.table, json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+        seeds = max((seeds for _, _, seeds in self.runs.values()), key=len)
+        heads = [head for seed in seeds for head in (f"seed {seed}", "behind")]
+        write_file(self.picture, small_png(sheet(looks, heads, "Each object from two held-out cameras", prior.world.credit)))
 
     def load(self) -> dict:
         """The table: {"about", "rows"}: what was run, and a row for each prompt and method."""
