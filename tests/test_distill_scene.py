@@ -247,7 +247,7 @@ def test_n_of_some_views_is_their_own_path_again(method, prior):
     for step in (0, 3, 9, 6):  # in any order: nothing is made ahead for views that may not come
         t_prime, n = state.select(views).noise(method, step, None)
         last = int(t_prime[0])
-        levels = [t for t in method.nodes(prior.schedule) if t > last] + [last]
+        levels = [t for t in method.nodes(prior) if t > last] + [last]
         path = ddim(prior, e_star, cond, cfg=method.cfg, levels=levels)
         assert t_prime.tolist() == [last] * 2
         torch.testing.assert_close(n, path.eps[-1], rtol=0, atol=1e-6)

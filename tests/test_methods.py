@@ -141,7 +141,7 @@ def test_the_switches_for_ablations(mixture, fixed_draws):
 def test_snap_takes_the_kept_prediction(mixture, fixed_draws):
     cond, e_star = mixture.condition("left"), mixture.noise([0, 1], f64)
     method = DSD(form="reference", snap=True)
-    assert len(method.nodes(mixture.schedule)) >= 34  # every 20 from 999 down to t_min
+    assert len(method.nodes(mixture)) >= 34  # every 20 from 999 down to t_min
     state = method.begin(mixture, cond, e_star, 8)
     t_prime, n = state.noise(method, 2, fixed_draws(uniform=torch.tensor([0.0, 0.9], dtype=f64)))
     assert t_prime.tolist() == [659, 679]  # 650 and 679 rounded up to nodes 999 - 20 k

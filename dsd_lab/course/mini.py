@@ -25,7 +25,7 @@ from ..tasks import Result, compare
 TABLE = Path(__file__).parent / "mini.json"
 PROMPTS = ["a hamburger", "a dragon", "an apple"]
 SEEDS, STEPS, CFG = range(8), 200, 4.0
-METHODS = {"SDS": SDS(cfg=CFG), "DSD": DSD(cfg=CFG), "DSD, 49 nodes": DSD(cfg=CFG, spacing=20),
+METHODS = {"SDS": SDS(cfg=CFG), "DSD": DSD(cfg=CFG), "DSD, 10 nodes": DSD(cfg=CFG, spacing=100),
            "DSD x0": DSD(cfg=CFG, form="x0"), "DSD reference": DSD(cfg=CFG, form="reference")}
 HELD = (1, 5)  # steps for which a target is held
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..draws import Draws
-from ..priors import Query, check_cfg, guidance_terms, guide
+from ..priors import Prior, Query, check_cfg, guidance_terms, guide
 from ..sampling import Trajectory, ddim
 from .base import Defaults, Evaluations, Method, State, check_choice, check_fraction, check_range, cost, level, same_t
 
@@ -30,8 +30,9 @@ class DSD(Method):
     e_r is guided by reference_cfg (1, as in the published code; 2 with cfg 8.5 reproduces its branch without Perp-Neg).
     cfg: guidance. t_min, t_max: the range of t as fractions of the schedule; None takes the form's own, 0.02 to 0.98
     for "ode" and 0.32 to 0.98 for the others. shift: t' - t at the most, as a fraction of t - t_min.
-    spacing: timesteps between the path's kept nodes, 999, 999 - spacing, ...; snap=True (our variant) keeps them 20
-    apart, rounds t' up to a node and takes the prediction kept there, so n costs nothing more.
+    spacing: timesteps between the path's kept nodes, 999, 999 - spacing, ...; None is 100, and in the ode form on networks,
+    whose paths bend more, 20. snap=True (our variant) keeps them 20 apart, rounds t' up to a node and takes the prediction
+    kept there, so n costs nothing more.
     Two switches for ablations: anneal="linear" lets t fall evenly; noise="random" draws n ~ N(0, I) afresh at each step,
     which leaves of the reference form ASD with a deterministic t.
     Source: arXiv 2412.06780, section 4.2 and algorithm 1; form "reference" follows the published implementation; form
@@ -57,12 +58,12 @@ class DSD(Method):
         check_choice("noise", self.noise, ("ode", "random"))
         if self.t_min is None:
             object.__setattr__(self, "t_min", 0.02 if self.form == "ode" else 0.32)
-        if self.spacing is None:
-            object.__setattr__(self, "spacing", 20 if self.snap else 100)
+        if self.spacing is None and self.snap:
+            object.__setattr__(self, "spacing", 20)
         check_cfg(self.reference_cfg)
         check_range(self.t_min, self.t_max)
         check_fraction("shift", self.shift)
-        if not isinstance(self.spacing, int) or not 1 <= self.spacing <= 999:
+        if self.spacing is not None and (not isinstance(self.spacing, int) or not 1 <= self.spacing <= 999):
             raise ValueError(f"spacing is the timesteps between the path's nodes, an int in 1..999, got {self.spacing}")
 
     @property
@@ -74,14 +75,15 @@ class DSD(Method):
         progress = math.sqrt(step / steps) if self.anneal == "sqrt" else step / steps
         return level((self.t_max - self.t_min) * (1 - progress) + self.t_min, schedule)
 
-    def nodes(self, schedule) -> list[int]:
+    def nodes(self, prior: Prior) -> list[int]:
         """The levels at which the path is kept: the grid from the noisiest timestep, above t_min."""
-        return list(range(len(schedule) - 1, level(self.t_min, schedule), -self.spacing))
+        schedule, spacing = prior.schedule, self.spacing or (prior.path_spacing if self.form == "ode" else 100)
+        return list(range(len(schedule) - 1, level(self.t_min, schedule), -spacing))
 
     def begin(self, prior, cond, e_star, steps):
         if self.noise == "random":
             return State(prior, cond, e_star, steps)
-        path = ddim(prior, e_star, cond, cfg=self.cfg, levels=self.nodes(prior.schedule))
+        path = ddim(prior, e_star, cond, cfg=self.cfg, levels=self.nodes(prior))
         return DSDState(prior, cond, e_star, steps, path)
 
     def start(self, state):
@@ -116,7 +118,7 @@ class DSD(Method):
         return weight * (e_t - reference), t
 
     def evaluations(self, prior):
-        nodes, guided = len(self.nodes(prior.schedule)), cost(self.cfg)
+        nodes, guided = len(self.nodes(prior)), cost(self.cfg)
         reference = {"ode": guided, "reference": cost(self.reference_cfg), "x0": 0}[self.form]
         if self.noise == "random":
             return Evaluations(begin=0, step=guided + reference)

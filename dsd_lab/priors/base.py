@@ -108,7 +108,8 @@ class Prior(ABC):
     """A diffusion model of items of shape `shape`, in the prior's own space.
 
     name: how it was asked for. schedule: its `NoiseSchedule`. evaluations: items put through the network so far (a
-    guided prediction of one item counts two). preferred_batch: how many items a call handles well.
+    guided prediction of one item counts two). preferred_batch: how many items a call handles well. path_spacing: timesteps
+    between the levels of an ODE path on which DSD can follow it.
     cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly. asked_by: "prompt" or
     "picture".
     """
@@ -119,6 +120,7 @@ class Prior(ABC):
     asked_by = "prompt"
     views_per_item = 1
     preferred_batch = 16
+    path_spacing = 100
     dtype = torch.float32
     device = torch.device("cpu")
 

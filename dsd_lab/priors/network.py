@@ -28,6 +28,8 @@ class NetworkPrior(Prior):
     max_batch: items in one call of the network at most; None is all of them.
     """
 
+    path_spacing = 20
+
     def __init__(self, name: str, unet: nn.Module, vae: nn.Module | None, others: Sequence[nn.Module], scheduler, channels: int,
                  device: str | torch.device, dtype: torch.dtype | None):
         self.name, self.unet, self.vae = name, unet, vae
