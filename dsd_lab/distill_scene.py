@@ -331,4 +331,5 @@ def distill_scene(prior: Prior, prompt: str | None, method: Method, seed: int, s
             raise TypeError(f"{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "
                             '"toybox-novel-view"')
         asked = {"prompt": prior.resolve(prompt), "negative": negative}
-    return SceneRun(prior, asked, method, seed, steps, refresh, stages, lr, regularisers, cameras, view, faithful)
+    return SceneRun(prior, asked, method, seed, steps, refresh, stages, lr, regularisers, cameras, view, faithful,
+                    field)

@@ -73,8 +73,9 @@ class ReconstructionReport:
     against the picture, the mean, in decibels. nearest: each scene's nearest answer, a position among them. psnr, ssim, lpips:
     against that answer from all held-out cameras, the means; lpips is None where its weights are not here. The rest is about
     the unseen side alone, held-out cameras more than 90 degrees of azimuth from the picture's: distance to the nearest
-    answer, RMSE per channel; found: different answers that a scene is nearer to than halfway to any other answer; pairwise:
-    distance between scenes.
+    answer, RMSE per channel; found: different answers that a scene has settled on, which means that it is less than a quarter
+    of the way from there to any other answer, as its picture projected on the line between the two tells (an even mixture of
+    two is half of the way, of three a third), and within `RADIUS` of it; pairwise: distance between scenes.
     """
 
     scenes: int
@@ -109,8 +110,11 @@ def judge_reconstructed_views(views: Tensor, shown: Tensor, view: InputView, tru
     if not bool(unseen.any()):
         raise ValueError("no camera looks at the unseen side, more than 90 degrees of azimuth from the picture's camera")
     n, back, answer = len(views), views[:, unseen], truth[:, unseen]
-    distance, nearest = distances(back, answer).min(1)
-    reach = distances(answer, answer).fill_diagonal_(2 * RADIUS).amin(1) / 2  # halfway to the next answer
+    away = distances(back, answer)  # (B, A)
+    distance, nearest = away.min(1)
+    way = distances(answer, answer)[nearest].clamp(min=1e-9)  # from each scene's answer to all
+    gone = (distance[:, None].square() + way.square() - away.square()) / (2 * way.square())  # the scene's share of it
+    settled = (gone.scatter(1, nearest[:, None], 0.0) < 0.25).all(1) & (distance < RADIUS)
     between = distances(back, back)
     own = truth[nearest]
     try:
@@ -121,7 +125,7 @@ def judge_reconstructed_views(views: Tensor, shown: Tensor, view: InputView, tru
         scenes=n, answers=len(truth), nearest=tuple(nearest.tolist()),
         input_psnr=bootstrap(psnr(shown, view.at_size(shown.shape[-1]).image.expand_as(shown)).clamp(max=120)),
         psnr=bootstrap(psnr(views.flatten(1), own.flatten(1)).clamp(max=120)), ssim=bootstrap(ssim(views, own)), lpips=apart,
-        distance=bootstrap(distance), found=len(nearest[distance < reach[nearest]].unique()),
+        distance=bootstrap(distance), found=len(nearest[settled].unique()),
         pairwise=jackknife(lambda i: mean_pairwise(between[i][:, i]), n) if n > 2 else None)
 
 

@@ -34,7 +34,7 @@ from dsd_lab.draws import Draws, ViewDraws
 from dsd_lab.methods import METHODS
 from dsd_lab.metrics_scene import judge
 from dsd_lab.priors import NovelViewSet, ViewSet
-from dsd_lab.scene import GridField, Occupancy
+from dsd_lab.scene import GridField, HashField, Occupancy
 from dsd_lab.scene.regularisers import Ramp, sparsity
 from dsd_lab.tasks import NOVEL_VIEW_DSD
 from dsd_lab.worlds import ToyboxWorld, make_toys, render
@@ -482,11 +482,61 @@ def test_a_scene_comes_near_an_object(prompt, share, prior):
     (dict(negative="a mgu"), 'did you mean "a mug"'),
     (dict(cameras=[Camera(7, 20)]), r"the nearest is Camera\(azimuth=0.0"),
     (dict(stages=(Stage(24, 8, 1.0, 2),)), "a smaller size must divide that, got 24"),
+    (dict(stages=()), "stages is empty"),
+    (dict(stages=(Stage(16, 8, 0.0, 2),)), r"share of a stage is a fraction of the steps in \(0, 1\]"),
+    (dict(stages=(Stage(16, 8, 1.0, 0),)), "views of a stage are ints of at least 1"),
+    (dict(stages=(Stage(16.0, 8, 1.0, 2),)), "size, resolution and views of a stage are ints"),
+    (dict(stages=(Stage(16, 8, 1.0, 2, -1),)), "ring of at least 0"),
+    (dict(cameras=[]), "cameras is empty"),
+    (dict(faithful={"rgb": 1.0}), "there is none"),
     (dict(prior=GaussianMixture({"a chair": [[0.0, 1.0]]})), r"needs a prior of pictures; gaussian-mixture has .* \(2,\)"),
 ])
 def test_bad_settings(settings, message, prior):
     with pytest.raises((ValueError, TypeError), match=message):
         start(**dict(prior=prior, method=SDS()) | settings)
+
+
+def test_a_stage_may_look_from_a_ring_alone(prior):
+    run = start(prior, DSD(form="x0"), 4, stages=(Stage(16, 8, 0.5, 2, ring=2), Stage(16, 8, 0.5, 2)), refresh=2)
+    assert run.cameras == (RING[0], RING[3]) and len(run.target) == len(run.state.cond) == 2
+    first = [next(run).cameras for _ in range(2)]
+    assert set().union(*first) == {RING[0], RING[3]}
+    half = run.state_dict()
+    next(run)
+    assert run.cameras == RING and len(run.target) == 6
+    again = start(prior, DSD(form="x0"), 4, stages=run.stages, refresh=2)
+    again.load_state_dict(half)
+    assert again.cameras == (RING[0], RING[3]) and same(again.finish().state_dict(), run.finish().state_dict())
+
+
+def test_regularisers_that_need_normals_get_them(prior):
+    runs = [start(prior, SDS(), 2, regularisers=r, refresh=refresh).finish()
+            for r in ({}, {"orientation": 1.0, "convexity": 1.0}) for refresh in (1, 2)]
+    assert not torch.equal(runs[0].scene.field.grid, runs[2].scene.field.grid)
+    assert not torch.equal(runs[1].scene.field.grid, runs[3].scene.field.grid)
+
+
+def test_a_field_of_ones_own(prior, tmp_path):
+    def begun():
+        return start(prior, SDS(), 4, field=HashField(levels=2, entries=64, coarsest=2, finest=4, hidden=4),
+                     stages=(Stage(16, 8, 0.5, 2), Stage(16, 12, 0.5, 2)))
+    run = begun()
+    before = run.scene.field.tables.detach().clone()
+    for _ in range(3):
+        next(run)
+    assert not torch.equal(run.scene.field.tables, before)
+    again = begun().resume(run.save(tmp_path / "run.safetensors"))
+    assert same(again.finish().state_dict(), run.finish().state_dict())
+    with pytest.raises(ValueError, match="field 'HashField' there, 'GridField' here"):
+        start(prior, SDS(), 4, stages=run.stages).resume(tmp_path / "run.safetensors")
+
+
+def test_what_is_no_checkpoint(prior, tmp_path):
+    (tmp_path / "junk.safetensors").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        start(prior, SDS()).resume(tmp_path / "junk.safetensors")
+    with pytest.raises(ValueError, match="is a folder; give a file"):
+        text_to_3d(prior, "a chair", SDS(), checkpoint=tmp_path, steps=2, stages=ONE)
 
 
 # ---- from one picture

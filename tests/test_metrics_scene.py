@@ -166,17 +166,27 @@ def test_reconstructions_by_hand(no_lpips):
     assert got.pairwise.value == pytest.approx(sum(pairs) / 6)
     like = [alike(0.9, 0.5), alike(0.249, 0.2), alike(0.1, 0.5), alike(0.36, 0.3), 1.0, alike(0.79, 0.8), 1.0, 1.0]
     assert got.ssim.value == pytest.approx(sum(like) / 8)
-    assert got.found == 2  # the first and the third; the second scene is farther from its answer than halfway to the first
+    assert got.found == 2  # the second and the third; the first scene is nearly halfway to the second answer
 
 
 @pytest.mark.parametrize("grey, found", [
-    (0.249, 1), (0.251, 1), (0.17, 1), (0.149, 0),  # 0.05 is halfway between the first two, and counts on their far sides too
-    (0.349, 1), (0.351, 0), (0.54, 0),
-    (0.701, 1), (0.699, 0), (0.899, 1), (0.901, 0),  # the third is alone: there the radius of 0.1 counts
+    (0.224, 1), (0.226, 0), (0.274, 0), (0.276, 1),  # a quarter of the way between the first two is 0.025
+    (0.101, 1), (0.099, 0), (0.399, 1), (0.401, 0), (0.701, 1), (0.699, 0), (0.899, 1), (0.901, 0),  # and 0.1 from all
 ])
-def test_an_answer_is_found_within_halfway_to_the_next(grey, found, no_lpips):
+def test_an_answer_is_found_up_to_a_quarter_of_the_way_to_the_next(grey, found, no_lpips):
     views = flat(0.9, grey)[None]
     assert judge_reconstructed_views(views, shown_with(0.1), picture(), ANSWERS, AROUND).found == found
+
+
+def test_an_error_that_leads_to_no_other_answer_does_not_count_against_it(no_lpips):
+    """A checkerboard of 0.09 around the first answer: nearly as far as the second is, but not towards it."""
+    views = flat(0.5, 0.2)[None].clone()
+    views[..., ::2, ::2] += 0.09
+    views[..., 1::2, 1::2] += 0.09
+    views[..., ::2, 1::2] -= 0.09
+    views[..., 1::2, ::2] -= 0.09
+    got = judge_reconstructed_views(views, shown_with(0.1), picture(), ANSWERS, AROUND)
+    assert got.distance.value == pytest.approx(0.09) and got.found == 1
 
 
 def test_different_answers_are_counted_once(no_lpips):
