@@ -1,4 +1,4 @@
-"""Measure a mini of new views on toys that it never saw, and write its card: `dsd-lab quality toybox-novel-view-mini`."""
+"""Measure a mini of new views on toys that it never saw, and write its card: `dsd-lab quality my-mini`."""
 
 from __future__ import annotations
 

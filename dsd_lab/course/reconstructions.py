@@ -35,7 +35,7 @@ TABLE = Path(__file__).parent / "reconstructions.json"
 CAMERA, STEPS, CFG = Camera(0, 20), 300, NOVEL_VIEW_DSD.cfg
 TWINS = {"a house": ("house", 10), "a mug": ("mug", 11)}  # kind and seed of three toys with one front
 UNKNOWN = {"a chair that is not in the set": ("chair", 100)}
-SEEDS, FEWER = range(8), range(3)
+SEEDS, FEWER = range(8), range(2)
 RUNS = {  # method, refresh (steps for which a target is held), seeds
     "SDS": (SDS(cfg=CFG), 4, SEEDS), "DSD": (NOVEL_VIEW_DSD, 4, SEEDS), "ASD": (ASD(cfg=CFG), 4, FEWER),
     "ConsistentODE": (ConsistentODE(cfg=CFG), 4, FEWER), "SDI": (SDI(cfg=CFG, t_first=0.1), 4, FEWER),
