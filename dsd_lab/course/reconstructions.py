@@ -46,10 +46,10 @@ def picture(prior: NovelViewSet, name: str) -> tuple[InputView, Toys]:
     """A picture of the study, and the toys that it may show: those that the prior cannot tell apart from it, or the true one."""
     if name in UNKNOWN:
         toy = make_toys(*([part] for part in UNKNOWN[name]))
-        return input_view(render(toy, [CAMERA], prior.picture_size).rgb[0, 0], CAMERA), toy
+        return input_view(render(toy, [CAMERA], prior.picture_size).rgb[0, 0], CAMERA, prior.picture_size), toy
     kind, seed = TWINS[name]
     toys = make_toys([kind] * 3, [seed] * 3, [0, 1, 2])
-    view = input_view(render(toys.subset(0), [CAMERA], prior.picture_size).rgb[0, 0], CAMERA)
+    view = input_view(render(toys.subset(0), [CAMERA], prior.picture_size).rgb[0, 0], CAMERA, prior.picture_size)
     return view, prior.world.toys.subset(prior.answers(view))
 
 
