@@ -1,4 +1,4 @@
-"""The shipped measurements of lesson 08."""
+"""The shipped measurements of reconstruction from one picture."""
 
 from dsd_lab.course import reconstructions
 from dsd_lab.worlds.toybox import _plan

@@ -1,6 +1,6 @@
-"""The measurements of lesson 08 that take too long for a notebook: `python -m dsd_lab.course.reconstructions`.
+"""Reconstruction from one picture, measured: `python -m dsd_lab.course.reconstructions`.
 
-Reconstruction from one picture on the exact prior `toybox-novel-view`, several seeds of each method, from pictures that leave
+On the exact prior `toybox-novel-view`, several seeds of each method, from pictures that leave
 three objects open, and from one of a toy that the prior does not know. No setting was chosen on these. Each scene is kept as
 it comes, so the command can be stopped and goes on. What they come to is written to reconstructions.json beside this file,
 with the command, versions and seconds.
