@@ -40,6 +40,7 @@ class Stage(NamedTuple):
 STAGES = (Stage(32, 32, 0.75, 4), Stage(64, 64, 0.25, 2))
 SCENE_DSD = DSD(form="x0", t_min=0.02)  # the form in which views that want different objects come to agree
 REFRESH = 4
+JOINT_REFRESH = 8  # a joint prior is asked for all views at once, so less often
 LEARNING_RATE = 0.1
 SAMPLES = 48
 EMPTY = 0.5  # a cell with less density than this is skipped
@@ -63,7 +64,8 @@ class SceneRun(Loop):
 
     All views share the seed's e*; at a smaller size it is the mean of each block of pixels, times the block's side, so
     that it is N(0, I) again and begins the same paths. refresh m > 1: each target x - g is held; every m steps the method
-    is asked for the next views' targets, in turn, and each step fits some of all that are held.
+    is asked for the next views' targets, in turn (for all, if the prior denoises views jointly), and each step fits some of
+    all that are held.
     view: a picture that the scene must show too, in every step:  + rgb |picture difference|^2 + mask |opacity difference|^2,
     means over pixels, weighted by `faithful`, in units of a target's whole squared difference a pixel.
     asked: what the prior's `condition` is given beside the cameras.
@@ -148,13 +150,14 @@ class SceneRun(Loop):
         if (number := self._due(self.index)) != self.number:
             self._enter(number)
         ask = self.index % self.refresh == 0 or not bool(self.held.any())
+        everything = len(self.cameras) if self.prior.views_per_item > 1 else 0  # a joint prior is asked for all views at once
         if self.refresh == 1:
-            views = self._next(self.stage.views)
+            views = self._next(everything or self.stage.views)
             x, seen = self._look(views)
             self._ask(views, x.detach())
         else:
             if ask:
-                views = self._next(2 * self.stage.views)
+                views = self._next(everything or 2 * self.stage.views)
                 with torch.no_grad():
                     self._ask(views, self._look(views)[0])
             pool = self.held.nonzero()[:, 0]
@@ -291,22 +294,24 @@ def check_stages(stages: Sequence[Stage]) -> None:
 
 
 def distill_scene(prior: Prior, prompt: str | None, method: Method, seed: int, steps: int = 400, *, negative: str | None = None,
-                  view: InputView | None = None, refresh: int = REFRESH, stages: Sequence[Stage] = STAGES,
+                  view: InputView | None = None, refresh: int | None = None, stages: Sequence[Stage] = STAGES,
                   lr: float = LEARNING_RATE, regularisers=None, cameras: Sequence[Camera] | None = None,
                   faithful: Mapping[str, float] | None = None, field: Field | None = None) -> SceneRun:
     """A run of a method on a scene, one object, ready to iterate or `finish()`.
 
     prompt: of the prior; None for a prior of new views, which is asked by the picture `view` (and then the scene must show
     that too, with weights `faithful`, {"rgb": ..., "mask": ...}). seed: of e* and all draws. steps: optimisation steps.
-    refresh: hold each target for so many steps. stages: coarse to fine. lr: of Adam on the grid. regularisers: weights by
-    name, see `dsd_lab.scene.regularisation`. cameras: the views to optimise; the prior's own bank by default. field: a new
-    grid, unless given; a `HashField` is at home on a GPU and knows no resolutions.
+    refresh: hold each target for so many steps, 4 by default, 8 for a joint prior. stages: coarse to fine. lr: of Adam on
+    the grid. regularisers: weights by name, see `dsd_lab.scene.regularisation`. cameras: the views to optimise; the prior's
+    own bank by default. field: a new grid, unless given; a `HashField` is at home on a GPU and knows no resolutions.
     Raises TypeError or ValueError for what cannot be.
     """
     if not isinstance(method, Method):
         raise TypeError(f"method must be a method object such as dsd_lab.DSD(), got {method!r}")
     if isinstance(method, (DSDStar, DDS)):
         raise ValueError(f"{method.name} is for pictures: a scene cannot take its x from the prior")
+    if refresh is None:
+        refresh = JOINT_REFRESH if prior.views_per_item > 1 else REFRESH
     for name, value in (("steps", steps), ("refresh", refresh)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be an int of at least 1, got {value!r}")

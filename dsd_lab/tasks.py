@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .cameras import Camera
 from .distill import Run, check_settings, distill
-from .distill_scene import SCENE_DSD, SceneRun, Stage, distill_scene
+from .distill_scene import SCENE_DSD, STAGES, SceneRun, Stage, distill_scene
 from .draws import check_seeds
 from .inputs import input_view
 from .methods import DSDStar, Method
@@ -23,8 +23,9 @@ from .scene import Scene
 # guidance as in Zero-1-to-3's own distillation. t falls evenly, so that the scene can follow while the back is decided: where
 # it lags, its own plain back is taken for a wish
 NOVEL_VIEW_DSD = replace(SCENE_DSD, cfg=3.0, anneal="linear")
-# first four views, of which one is of the back, whose own path then decides it. If many views of the back begin, each on a
-# path of its own, they settle on what lies between their wishes, and that is the same for every seed
+# for priors that denoise each view alone: first four views, of which one is of the back, whose own path then decides it. If
+# many views of the back begin, each on a path of its own, they settle on what lies between their wishes, and that is the same
+# for every seed
 NOVEL_VIEW_STAGES = (Stage(32, 32, 0.6, 4, ring=4), Stage(32, 32, 0.2, 4), Stage(64, 64, 0.2, 2))
 
 
@@ -56,20 +57,22 @@ def text_to_3d(prior: Prior, prompt: str, method: Method = SCENE_DSD, seed: int 
 
 
 def image_to_3d(prior: Prior, image, method: Method = NOVEL_VIEW_DSD, seed: int = 0, steps: int = 300, *,
-                image_camera: Camera | None = None, stages: Sequence[Stage] = NOVEL_VIEW_STAGES,
+                image_camera: Camera | None = None, stages: Sequence[Stage] | None = None,
                 checkpoint: str | Path | None = None, every: int = 50, progress: Callable[[SceneRun], None] | None = None,
                 **settings) -> Scene:
     """Reconstruct one object from one picture, by a prior of new views, and return the scene.
 
     The scene is fitted to the picture at every step, and distilled from all other views: what the picture does not show is
     the prior's, and the seed's. image, image_camera: as for `dsd_lab.input_view`, which says what is assumed of the camera.
-    method: DSD as in `text_to_3d`, with guidance 3 and t falling evenly. stages: by default four views at first, then all; both
-    matter for what the picture does not show. The rest as in `text_to_3d`.
+    method: DSD as in `text_to_3d`, with guidance 3 and t falling evenly. stages: by default, if the prior denoises each view
+    alone, four views at first, then all; both matter for what the picture does not show. The rest as in `text_to_3d`.
     Raises TypeError or ValueError for anything that cannot be.
     """
     if prior.asked_by != "picture":
         raise TypeError(f'{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "toybox-novel-view"')
     view = input_view(image, image_camera, prior.picture_size)
+    if stages is None:
+        stages = STAGES if prior.views_per_item > 1 else NOVEL_VIEW_STAGES
     run = distill_scene(prior, None, method, seed, steps, view=view, stages=stages, **settings)
     return _driven(run, checkpoint, every, progress)
 

@@ -34,11 +34,13 @@ class Recipe:
     drop: share of captions left empty, which makes the unconditional prediction. blurry: share of pictures that are seen
     blurred, with that word in the caption.
     autoencoder: a mini, or a pipeline's folder, whose autoencoder is taken as it is and not trained, as those who fine-tune
-    Stable Diffusion do. ema: decay of the averaged weights that are exported. widths: channels of the UNet at 16x16, 8x8 and
-    4x4; text_width: of the text encoder. precision: "no", "bf16" or "fp16".
+    Stable Diffusion do. start: likewise, whose UNet the training of a novel-view mini starts from. ema: decay of the averaged
+    weights that are exported. widths: channels of the UNet at 16x16, 8x8 and 4x4; text_width: of the text encoder.
+    precision: "no", "bf16" or "fp16".
     """
 
     autoencoder: str | None = None
+    start: str | None = None
     autoencoder_steps: int = 8000
     autoencoder_batch: int = 8
     autoencoder_lr: float = 2e-3
@@ -154,18 +156,23 @@ def make_autoencoder(side: int, recipe: Recipe) -> nn.Module:
     """An untrained autoencoder of side x side pictures, or the one that the recipe names. ValueError if that is not there."""
     from diffusers import AutoencoderKL
 
-    from .priors import MODELS
-
     if recipe.autoencoder is None:
         return AutoencoderKL(
             sample_size=side, latent_channels=4, layers_per_block=1, block_out_channels=recipe.autoencoder_widths,
             down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3, norm_num_groups=8)
-    folder = MODELS / recipe.autoencoder if (MODELS / recipe.autoencoder).is_dir() else Path(recipe.autoencoder).expanduser()
-    if not (folder / "vae" / "config.json").is_file():
-        shipped = ", ".join(sorted(own.name for own in MODELS.iterdir() if own.is_dir()))
-        raise ValueError(f'no autoencoder in "{recipe.autoencoder}"; allowed: {shipped}, or a folder with a pipeline\'s vae')
     with quiet():
-        return AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32, use_safetensors=True)
+        return AutoencoderKL.from_pretrained(part_of(recipe.autoencoder, "vae"), torch_dtype=torch.float32, use_safetensors=True)
+
+
+def part_of(pipeline: str, part: str) -> Path:
+    """The folder of one part of a shipped mini, or of a pipeline's folder. ValueError if that is not there."""
+    from .priors import MODELS
+
+    folder = MODELS / pipeline if (MODELS / pipeline).is_dir() else Path(pipeline).expanduser()
+    if not (folder / part / "config.json").is_file():
+        shipped = ", ".join(sorted(own.name for own in MODELS.iterdir() if own.is_dir()))
+        raise ValueError(f'no {part} in "{pipeline}"; allowed: {shipped}, or a folder with a pipeline\'s {part}')
+    return folder / part
 
 
 def make_parts(data: TrainingSet, recipe: Recipe) -> dict:

@@ -1,7 +1,8 @@
 """Train a mini of new views: a small network like Zero-1-to-3, from pairs of views of one toy.
 
-The autoencoder is another mini's. The image encoder, the projection and the UNet learn together: one view of a toy is given,
-another is asked for, and the camera is told relative to the given one.
+The autoencoder is another mini's, and the UNet starts as one that makes toys from text and camera, as Zero-1-to-3's started as
+Stable Diffusion's. It learns together with the image encoder and the projection: a toy is given as it looks from in front,
+another view is asked for, and the camera is told relative to the given one.
 """
 
 from __future__ import annotations
@@ -34,18 +35,21 @@ from .train import (
     make_autoencoder,
     make_scheduler,
     make_unet,
+    part_of,
     run_stage,
 )
 
-# 2,400 steps, 39 minutes on one core, taught it what the toy is and not yet how it turns: 32 % of views were the one asked for,
-# of four
-RECIPE = replace(RECIPES["toybox"], steps=20_000)
+RECIPE = replace(RECIPES["toybox"], start="toybox-mini", steps=4000)
+GIVEN = Camera(0, 20)  # from where the given picture is taken: to guess that too would take a larger network
 PATCH = 8  # pixels a side of what the image encoder reads as one token
 
 
 @dataclass(frozen=True, eq=False)
 class ViewPairs:
-    """What a novel-view mini learns from: N toys in V views each. pixels uint8 (N, V, 3, S, S); cameras: V for each toy."""
+    """What a novel-view mini learns from: N toys in V views each, of which the first is given and any may be asked for.
+
+    pixels uint8 (N, V, 3, S, S); cameras: V for each toy.
+    """
 
     name: str
     pixels: Tensor
@@ -53,8 +57,8 @@ class ViewPairs:
     credit: str = ""
 
     @classmethod
-    def toys(cls, singles: int = 24, groups: int = 8, views: int = 8, seed: int = 0) -> ViewPairs:
-        """Procedural toys at 64 px from random cameras: of each kind some singles, and groups of three that share a front.
+    def toys(cls, singles: int = 40, groups: int = 8, views: int = 8, seed: int = 0) -> ViewPairs:
+        """Procedural toys at 64 px, from in front and from random cameras: of each kind singles, and threes that share a front.
 
         The singles have the seeds from 0 on, the groups those from 10 on, so that the world's own toys are among them.
         """
@@ -66,14 +70,17 @@ class ViewPairs:
         toys = make_toys([kind for kind in KINDS for _ in seeds], seeds * len(KINDS), backs * len(KINDS))
         generator, pixels, cameras = generator_of(seed, "pairs"), [], []
         for part in torch.arange(len(toys)).split(8):  # eight toys share their cameras, so that the renderer has a batch
-            own = sample_cameras(views, generator)
+            own = (GIVEN, *sample_cameras(views, generator))
             pixels.append((render(toys.subset(part), own).rgb * 255).round().byte())
             cameras += [own] * len(part)
         return cls("toybox-novel-view", torch.cat(pixels), tuple(cameras), CREDIT)
 
 
 def make_network(side: int, recipe: Recipe) -> NovelViewNetwork:
-    """The untrained network for side x side pictures."""
+    """The network for side x side pictures before its training: its UNet is the recipe's start's but for what that lacks.
+
+    The weights for the given picture's latents are zero, so that at first it sees what it saw before.
+    """
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     width = recipe.text_width
@@ -81,8 +88,26 @@ def make_network(side: int, recipe: Recipe) -> NovelViewNetwork:
                               num_attention_heads=4, image_size=side, patch_size=PATCH)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        unet = make_unet(side, recipe, in_channels=8)
+        unet = make_unet(side, recipe, in_channels=8, class_embed_type="simple_projection",
+                         projection_class_embeddings_input_dim=4)
+        if recipe.start is not None:
+            start_from(unet, recipe.start)
         return NovelViewNetwork(unet, CLIPVisionModelWithProjection(vision), nn.Linear(width + 4, width))
+
+
+def start_from(unet: nn.Module, name: str) -> None:
+    """Copy the weights of a mini's UNet, but for the class embedding's. ValueError for one of another size."""
+    from diffusers import UNet2DConditionModel
+
+    with quiet():
+        start = UNet2DConditionModel.from_pretrained(part_of(name, "unet"), torch_dtype=torch.float32, use_safetensors=True)
+    weights = {k: v for k, v in start.state_dict().items() if not k.startswith("class_embedding")}
+    weights["conv_in.weight"] = torch.cat([weights["conv_in.weight"], torch.zeros_like(weights["conv_in.weight"])], 1)
+    own = unet.state_dict()
+    if any(k not in own or own[k].shape != v.shape for k, v in weights.items()):
+        raise ValueError(f"the UNet of {name} has widths {start.config.block_out_channels}; the recipe's are "
+                         f"{unet.config.block_out_channels}")
+    unet.load_state_dict(weights, strict=False)
 
 
 class Learner(nn.Module):
@@ -113,18 +138,18 @@ def train_novel_view(data: ViewPairs, out: Path | str, recipe: Recipe = RECIPE, 
     device, (toys, views), side = accelerator.device, data.pixels.shape[:2], data.pixels.shape[-1]
     digest = hashlib.sha256(data.pixels.numpy().tobytes()).hexdigest()[:16]
     vae = make_autoencoder(side, recipe).to(device).requires_grad_(False).eval()
+    scheduler, network = make_scheduler(recipe), make_network(side, recipe)
     claim(out / "checkpoint", {"data": data.name, "pixels": digest, "recipe": asdict(recipe)})
     unscaled = encode_all(vae, data.pixels.flatten(0, 1), device).unflatten(0, (toys, views))
     vae.register_to_config(scaling_factor=round(1 / float(unscaled.std()), 5))
-    pose = torch.stack([torch.stack([relative_pose(seen, own) for seen in own]) for own in data.cameras])  # (N, V, V, 4)
-    scheduler, network = make_scheduler(recipe), make_network(side, recipe)
+    pose = torch.stack([relative_pose(own[0], own) for own in data.cameras])  # (N, V, 4)
     schedule = NoiseSchedule.from_diffusers(scheduler.config)
 
     def loss(learner, step):
         toy, generator = batch_of("network", step, toys, recipe.batch, recipe.seed, accelerator)
-        given, asked = torch.randint(views, (2, len(toy)), generator=generator)
+        asked = torch.randint(views, (len(toy),), generator=generator)
         keep = (torch.rand(len(toy), generator=generator) >= recipe.drop).float()
-        told = (unscaled[toy, given], data.pixels[toy, given].float() / 255, pose[toy, given, asked], keep)
+        told = (unscaled[toy, 0], data.pixels[toy, 0].float() / 255, pose[toy, asked], keep)
         x0 = (unscaled[toy, asked] * vae.config.scaling_factor).to(device)
         return denoising_loss(learner, schedule, x0, [part.to(device) for part in told], generator, recipe.min_snr)
 

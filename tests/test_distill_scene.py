@@ -614,7 +614,7 @@ def test_what_a_run_from_a_picture_says_of_itself(small_novel, small_view):
     assert FAITHFUL["rgb"] == pytest.approx(10 * FAITHFUL["mask"])
     assert run.state.cond.view is small_view and run.state.cond.camera == RING and run.cameras == RING
     assert run.settings["prompt"] == "" and run.settings["picture's camera"] == str(RING[0])
-    assert NOVEL_VIEW_DSD == DSD(form="x0", t_min=0.02, cfg=3.0)
+    assert NOVEL_VIEW_DSD == DSD(form="x0", t_min=0.02, cfg=3.0, anneal="linear")
     copy = InputView(small_view.image.clone(), small_view.mask.clone(), small_view.camera)
     assert look(small_novel, copy).settings == run.settings
 

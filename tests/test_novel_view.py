@@ -26,15 +26,6 @@ SIDE = Camera(90)  # one of them
 ONE = (Stage(16, 8, 1.0, 1),)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small take longer on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # ---- the exact prior ------------------------------------------------------------------------------------------------------
 
 def alike(size=16, apart=12):
@@ -221,6 +212,19 @@ def test_the_paths_end_at_the_answers(twins):
     assert away.min(1).values.max() < 0.02 and set(away.argmin(1).tolist()) == {1, 2, 3}
 
 
+def test_joint_views_agree_on_an_answer(twins):
+    """From each seed all new views are of one of the three toys that the picture leaves open."""
+    prior = NovelViewSet(resized(twins, 16), joint=True)
+    view, ends = InputView(prior.world.images(camera_index=0)[1], torch.ones(1, 16, 16), BANK[0]), set()
+    for seed in range(12):
+        path = ddim(prior, prior.noise([seed]).expand(4, -1, -1, -1), prior.condition(view, camera=BANK), 12)
+        away = (path.images - prior.world.images()).square().flatten(2).mean(2).sqrt()  # (object, view)
+        assert away.amin(0).max() < 0.02
+        ends.add(int(away.sum(1).argmin()))
+        assert away[int(away.sum(1).argmin())].max() < 0.02
+    assert ends == {1, 2, 3} and prior.views_per_item == 4
+
+
 def test_a_picture_from_any_camera(twins):
     """One that the bank does not have: all objects are rendered from there, at the picture's size."""
     prior, camera = NovelViewSet(twins), Camera(20, 35, 3.2, 38)
@@ -291,6 +295,8 @@ def test_load_prior(monkeypatch):
     try:
         prior = load_prior("toybox-novel-view", 32)
         assert type(prior) is NovelViewSet and prior.shape == (3, 32, 32) and load_prior("toybox-novel-view", 32) is prior
+        joint = load_prior("toybox-novel-view-joint", 32)
+        assert joint.views_per_item == 4 and joint.name == "toybox-novel-view-joint" and prior.views_per_item == 1
         assert prior.name == "toybox-novel-view" and prior.asked_by == "picture" and prior.cameras == BANK
     finally:
         priors._new_views.cache_clear()

@@ -68,15 +68,6 @@ def make_pipe(kind, **more):
                                    scheduler=scheduler, **unsafe)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small take longer on two, and far longer where something else runs beside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipelines")

@@ -349,15 +349,15 @@ def test_cache_is_reused(cache, monkeypatch):
     assert [file.suffix for file in cache.iterdir()] == [".npz"]
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:1000], lambda b: b"", lambda b: b[:5000] + b"\0" * 500 + b[5500:]])
-def test_damaged_cache_is_made_anew(cache, damage):
+def test_damaged_cache_is_made_anew(cache):
     views = small().views
     (file,) = cache.iterdir()
-    file.write_bytes(damage(file.read_bytes()))
-    toybox.cache_clear()
-    assert torch.equal(small().views, views)
-    with np.load(file, allow_pickle=False) as content:
-        assert content["views"].shape == (16, 1, 3, 64, 64)
+    for damage in (lambda b: b[:1000], lambda b: b"", lambda b: b[:5000] + b"\0" * 500 + b[5500:]):
+        file.write_bytes(damage(file.read_bytes()))
+        toybox.cache_clear()
+        assert torch.equal(small().views, views)
+        with np.load(file, allow_pickle=False) as content:
+            assert content["views"].shape == (16, 1, 3, 64, 64)
 
 
 def test_failed_write_leaves_nothing(cache, monkeypatch):

@@ -21,15 +21,6 @@ TINY = dict(autoencoder_steps=4, autoencoder_batch=2, autoencoder_widths=(8, 8, 
 RECIPE = Recipe(**TINY)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small take longer on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def pictures(side=16):
     """Six pictures: a square of three colours on white, at the left or at the right."""
     pixels = torch.full((6, 3, side, side), 255, dtype=torch.uint8)
@@ -329,7 +320,7 @@ def test_another_minis_autoencoder_is_taken_as_it_is(trained, tmp_path, monkeypa
 def test_an_autoencoder_that_is_not_there(missing, tmp_path):
     (tmp_path / "folder").mkdir()  # but no vae in it
     name = str(tmp_path / "folder") if missing == "folder" else missing
-    with pytest.raises(ValueError, match=f'no autoencoder in "{name}"; allowed: .*icons-mini.*, or a folder with a pipeline'):
+    with pytest.raises(ValueError, match=f'no vae in "{name}"; allowed: .*icons-mini.*, or a folder with a pipeline'):
         train(DATA, tmp_path / "out", Recipe(**TINY | {"autoencoder": name}), device="cpu")
     assert not (tmp_path / "out").exists()  # so that the same call with a recipe that can be is not another training
 

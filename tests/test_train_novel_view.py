@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,20 +16,11 @@ from dsd_lab.cameras import sample_cameras
 from dsd_lab.priors import NovelViewPrior
 from dsd_lab.priors.network import quiet
 from dsd_lab.priors.novel_view import relative_pose
-from dsd_lab.train import Recipe, encode_all, generator_of, make_autoencoder
+from dsd_lab.train import Recipe, encode_all, generator_of, make_autoencoder, make_unet
 from dsd_lab.train_novel_view import ViewPairs, make_network, train_novel_view
 
 TOYS, VIEWS = 3, 4
 TINY = dict(steps=4, batch=2, widths=(16, 16, 16), text_width=16)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small take longer on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pairs():
@@ -81,7 +73,7 @@ def told(recipe, monkeypatch, tmp_path, **changes):
 
 
 def test_pairs_come_from_one_toy_and_the_pose_leads_from_given_to_asked(recipe, monkeypatch, tmp_path):
-    """Each row is found again among the toys' views: by its picture what is given, by its latents what is asked for."""
+    """Each row is found again among the toys' views: by its picture what is given, its toy's first; by its latents the rest."""
     (x0, latents, pictures, pose, keep), prior = told(recipe, monkeypatch, tmp_path)
     vae = prior.vae
     unscaled = encode_all(vae, DATA.pixels.flatten(0, 1), "cpu")
@@ -92,7 +84,8 @@ def test_pairs_come_from_one_toy_and_the_pose_leads_from_given_to_asked(recipe, 
     torch.testing.assert_close(latents, unscaled[given.indices])  # as the network will see it: not scaled
     toy, other = given.indices // VIEWS, asked.indices // VIEWS
     assert torch.equal(toy, other)
-    assert len({(i, j) for i, j in zip(given.indices.tolist(), asked.indices.tolist(), strict=True)}) == TOYS * VIEWS**2
+    assert set(given.indices.tolist()) == {0, VIEWS, 2 * VIEWS}
+    assert len({(i, j) for i, j in zip(given.indices.tolist(), asked.indices.tolist(), strict=True)}) == TOYS * VIEWS
     cameras = [camera for row in DATA.cameras for camera in row]
     for i, j, got in zip(given.indices.tolist(), asked.indices.tolist(), pose, strict=True):
         torch.testing.assert_close(got, relative_pose(cameras[i], cameras[j])[0])
@@ -121,6 +114,39 @@ def test_what_is_dropped_is_zeros_for_both_the_latents_and_the_token(recipe):
     assert token[1].abs().max() > 0.1 and t.tolist() == [5, 900]  # the bias is dropped too
     torch.testing.assert_close(kwargs["encoder_hidden_states"], torch.stack([token[0], torch.zeros(16)])[:, None])
     torch.testing.assert_close(x, torch.cat([x_t, torch.stack([latents[0], torch.zeros(4, 4, 4)])], 1))
+    torch.testing.assert_close(kwargs["class_labels"], torch.stack([pose[0], torch.zeros(4)]))
+
+
+def test_it_starts_as_another_minis_unet(recipe, tmp_path):
+    """Whatever picture is given and whatever the pose, before training it predicts what that UNet does, told no camera."""
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(8)
+        other = make_unet(16, recipe, class_embed_type="simple_projection", projection_class_embeddings_input_dim=8)
+        other.save_pretrained(tmp_path / "unet")
+    network = make_network(16, replace(recipe, start=str(tmp_path)))
+    network.unet.class_embedding.requires_grad_(False).weight.zero_()
+    network.unet.class_embedding.bias.copy_(other.class_embedding.bias)
+    generator = torch.Generator().manual_seed(1)
+    x_t, latents = torch.randn(2, 2, 4, 4, 4, generator=generator)
+    embedding, pose = torch.randn(2, 16, generator=generator), torch.randn(2, 4, generator=generator)
+    with torch.no_grad():
+        token = network.projection(torch.cat([embedding, pose], 1))[:, None]
+        got = network(x_t, torch.tensor([5, 900]), latents, embedding, pose, torch.ones(2))
+        want = other(x_t, torch.tensor([5, 900]), token, class_labels=torch.zeros(2, 8)).sample
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("widths, message", [
+    ((16, 16, 32), "widths .16, 16, 16.; the recipe's are .16, 16, 32."), (None, "no unet in"),
+])
+def test_a_start_that_does_not_fit(widths, message, recipe, tmp_path):
+    if widths:
+        with quiet():
+            make_unet(16, recipe).save_pretrained(tmp_path / "unet")
+    with pytest.raises(ValueError, match=message):
+        train_novel_view(DATA, tmp_path / "out", replace(recipe, start=str(tmp_path), **({"widths": widths} if widths else {})),
+                         device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_everything_but_the_autoencoder_learns(recipe, trained):
@@ -199,7 +225,7 @@ def test_another_training_in_the_same_folder_is_refused(recipe, trained):
 
 @pytest.mark.parametrize("autoencoder, message", [
     (None, 'takes its autoencoder from another mini: Recipe.autoencoder="icons-mini"'),
-    ("icons-mimi", 'no autoencoder in "icons-mimi"; allowed: .*icons-mini'),
+    ("icons-mimi", 'no vae in "icons-mimi"; allowed: .*icons-mini'),
 ])
 def test_a_recipe_without_an_autoencoder(autoencoder, message, tmp_path):
     with pytest.raises(ValueError, match=message):
@@ -267,10 +293,10 @@ def test_pairs_of_toys(monkeypatch):
     (kinds, seeds, backs), = made
     assert kinds == ["chair"] * 9 + ["mug"] * 9
     assert seeds == [0, 1, 2, 10, 10, 10, 11, 11, 11] * 2 and backs == [None] * 3 + [0, 1, 2] * 2 + [None] * 3 + [0, 1, 2] * 2
-    assert data.pixels.dtype == torch.uint8 and data.pixels.shape == (18, 2, 3, 64, 64)
+    assert data.pixels.dtype == torch.uint8 and data.pixels.shape == (18, 3, 3, 64, 64)
     assert data.pixels[:, 1, 2, 5, 5].tolist() == list(range(18))
     generator = generator_of(4, "pairs")
-    shared = [sample_cameras(2, generator) for _ in range(3)]
+    shared = [(Camera(0, 20), *sample_cameras(2, generator)) for _ in range(3)]
     assert data.cameras == (shared[0],) * 8 + (shared[1],) * 8 + (shared[2],) * 2
     assert [cameras for _, cameras in rendered] == shared and "Toys" in data.credit
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dsd_lab import Camera, ImageSet, load_prior, priors
+from dsd_lab import Camera, ImageSet, ddim, load_prior, priors
 from dsd_lab.cameras import nearest, orbit
-from dsd_lab.priors import Query, ViewSet
+from dsd_lab.priors import GaussianMixture, Query, ViewSet
 from dsd_lab.worlds import ToyboxWorld, make_toys
 
 f64 = torch.float64
@@ -181,6 +181,56 @@ def test_other_sizes(world):
         prior.at_size(64)
 
 
+# ---- joint
+
+def joint_by_hand(world, scale):
+    """A prior whose pictures are all four views of an object one under the other, so that no view is alone."""
+    stacked = torch.cat([pictures(world, camera, scale) for camera in range(4)], 1)
+    return GaussianMixture({"a chair": stacked[CHAIRS].tolist(), "a mug": stacked[MUGS].tolist()}, width=0.0)
+
+
+def test_joint_views_are_one_picture_of_all_views(world):
+    """Two objects in one call, at levels of their own, their views in any order: each is denoised as one stacked picture."""
+    prior, stacked = ViewSet(world, SCALE, joint=True), joint_by_hand(world, SCALE)
+    noise, level = prior.noise(range(8), f64).unflatten(0, (2, 4)), torch.tensor([700, 850])
+    mean = torch.stack([pictures(world, camera)[CHAIRS].mean(0) for camera in range(4)]).reshape(4, 3, 16, 16)
+    a, s = (prior.schedule.at(name, level, noise) for name in ("alpha", "sigma"))
+    x = a * mean + s * noise  # (object, view, 3, 16, 16)
+    wanted = stacked.predict(x.flatten(1), level, stacked.condition("a chair"))
+    order = torch.tensor([[2, 0, 3, 1], [1, 2, 0, 3]])
+    mixed = torch.stack([own[o] for own, o in zip(x, order, strict=True)]).flatten(0, 1)
+    cond = prior.condition("a chair", camera=[BANK[i] for i in order.flatten().tolist()])
+    alone = ViewSet(world, SCALE).predict(mixed, level.repeat_interleave(4), cond)
+    got = prior.predict(mixed, level.repeat_interleave(4), cond)
+    for term in ("cond", "uncond"):
+        own = torch.stack([x0.reshape(4, 3, 16, 16)[o] for x0, o in zip(wanted[term].x0, order, strict=True)]).flatten(0, 1)
+        torch.testing.assert_close(got[term].x0, own, rtol=0, atol=1e-6)
+        assert (alone[term].x0 - own).abs().max() > 0.01  # which views denoised each alone are not
+    both = prior.predict_many([Query(mixed, level.repeat_interleave(4), cond),
+                               Query(mixed[:4], level[:1].repeat(4), cond.select(range(4)))])
+    torch.testing.assert_close(both[1]["cond"].x0, got["cond"].x0[:4], rtol=0, atol=1e-6)
+
+
+def test_joint_views_agree_on_the_object(world):
+    """From each seed all views end at the same object; denoised alone they do not, from most seeds."""
+    ends = {}
+    for joint in (True, False):
+        prior = ViewSet(world, joint=joint)
+        cond, ends[joint] = prior.condition("a chair", camera=BANK), []
+        for seed in range(8):
+            x = ddim(prior, prior.noise([seed]).expand(4, -1, -1, -1), cond, 12).x0[-1].double()
+            away = torch.stack([(x[v].flatten() - pictures(world, v, prior.scale)).norm(dim=1) for v in range(4)])
+            ends[joint].append(len(away.argmin(1).unique()))
+    assert ends[True] == [1] * 8 and sum(ends[False]) > 12
+
+
+def test_a_joint_prior_says_so_and_has_smaller_pictures(world):
+    prior = ViewSet(small(32), joint=True)
+    assert prior.views_per_item == 4 and prior.scale == 9.6 / 32 / 2 and prior.name.endswith("-joint")
+    assert prior.at_size(16).views_per_item == 4 and prior.at_size(16).scale == 9.6 / 16 / 2
+    assert ViewSet(world).views_per_item == 1
+
+
 def test_load_prior(monkeypatch):
     """By its name, and made once a size; the whole world, which takes a minute, stays unmade here."""
     priors._toybox.cache_clear()
@@ -188,6 +238,7 @@ def test_load_prior(monkeypatch):
     try:
         prior = load_prior("toybox", 32)
         assert isinstance(prior, ViewSet) and prior.shape == (3, 32, 32) and load_prior("toybox", 32) is prior
+        assert load_prior("toybox-joint", 32).views_per_item == 4 and load_prior("toybox-joint", 32).name == "toybox-joint"
         assert load_prior("toybox").shape == (3, 64, 64) and prior.name == "toybox" and prior.scale == 9.6 / 32
     finally:
         priors._toybox.cache_clear()

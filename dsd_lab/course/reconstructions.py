@@ -1,9 +1,9 @@
 """Reconstruction from one picture, measured: `python -m dsd_lab.course.reconstructions`.
 
-On the exact prior `toybox-novel-view`, several seeds of each method, from pictures that leave
-three objects open, and from one of a toy that the prior does not know. No setting was chosen on these. Each scene is kept as
-it comes, so the command can be stopped and goes on. What they come to is written to reconstructions.json beside this file,
-with the command, versions and seconds.
+On the exact priors of new views, the one that denoises each view alone and the joint one, several seeds of each method, from
+pictures that leave three objects open, and from one of a toy that the priors do not know. No setting was chosen on these.
+Each scene is kept as it comes, so the command can be stopped and goes on. What they come to is written to
+reconstructions.json beside this file, with the command, versions and seconds.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ TABLE = Path(__file__).parent / "reconstructions.json"
 CAMERA, STEPS, CFG = Camera(0, 20), 300, NOVEL_VIEW_DSD.cfg
 TWINS = {"a house": ("house", 10), "a mug": ("mug", 11)}  # kind and seed of three toys with one front
 UNKNOWN = {"a chair that is not in the set": ("chair", 100)}
-SEEDS, FEWER = range(8), range(2)
-RUNS = {  # method, refresh (steps for which a target is held), seeds
-    "SDS": (SDS(cfg=CFG), 4, SEEDS), "DSD": (NOVEL_VIEW_DSD, 4, SEEDS), "ASD": (ASD(cfg=CFG), 4, FEWER),
-    "ConsistentODE": (ConsistentODE(cfg=CFG), 4, FEWER), "SDI": (SDI(cfg=CFG, t_first=0.1), 4, FEWER),
+PRIORS = {"each view alone": "toybox-novel-view", "all views jointly": "toybox-novel-view-joint"}
+RUNS = {  # and how many seeds
+    "SDS": (SDS(cfg=CFG), 8), "DSD": (NOVEL_VIEW_DSD, 8), "ASD": (ASD(cfg=CFG), 2),
+    "ConsistentODE": (ConsistentODE(cfg=CFG), 2), "SDI": (SDI(cfg=CFG, t_first=0.1), 2),
 }
+UNKNOWN_SEEDS = 2
 
 
 def picture(prior: NovelViewSet, name: str) -> tuple[InputView, Toys]:
@@ -55,26 +56,26 @@ def picture(prior: NovelViewSet, name: str) -> tuple[InputView, Toys]:
 
 def measure(folder: Annotated[Path, typer.Argument(help="Where the scenes are kept.")] = Path("results/reconstructions")) -> None:
     """Make what is still missing, judge everything, and write reconstructions.json."""
-    prior, rows = load_prior("toybox-novel-view"), []
-    folder.mkdir(parents=True, exist_ok=True)
-    cells = [(name, label, seed) for label, (_, _, seeds) in RUNS.items() for name in TWINS for seed in seeds]
-    cells += [(name, label, seed) for name in UNKNOWN for label in ("SDS", "DSD") for seed in FEWER]
-    made: dict[tuple[str, str], list[tuple[Path, float]]] = {}
-    views = {name: picture(prior, name) for name in (*TWINS, *UNKNOWN)}
-    for name, label, seed in tqdm(cells, disable=None):
-        file = folder / f"{slug(name)}-{slug(label)}-{seed}.safetensors"
+    rows, made = [], {}
+    cells = [(views, name, label, seed) for views in PRIORS for label, (_, seeds) in RUNS.items() for name in TWINS
+             for seed in range(seeds)]
+    cells += [(views, name, label, seed) for views in PRIORS for name in UNKNOWN for label in ("SDS", "DSD")
+              for seed in range(UNKNOWN_SEEDS)]
+    shown = {name: picture(load_prior("toybox-novel-view"), name) for name in (*TWINS, *UNKNOWN)}
+    for views, name, label, seed in tqdm(cells, disable=None):
+        file = folder / PRIORS[views] / f"{slug(name)}-{slug(label)}-{seed}.safetensors"
         note = file.with_suffix(".seconds")
         if not note.is_file():
-            method, refresh, _ = RUNS[label]
-            began = time.perf_counter()
-            image_to_3d(prior, views[name][0], method, seed, STEPS, refresh=refresh).save(file)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            prior, began = load_prior(PRIORS[views]), time.perf_counter()
+            image_to_3d(prior, shown[name][0], RUNS[label][0], seed, STEPS).save(file)
             write_file(note, f"{time.perf_counter() - began:.1f}")
-        made.setdefault((name, label), []).append((file, float(note.read_text())))
-    for (name, label), own in made.items():
-        report = judge_reconstructions([Scene.load(file) for file, _ in own], *views[name])
-        rows.append({"picture": name, "method": label, "settings": str(RUNS[label][0]), "refresh": RUNS[label][1],
-                     **asdict(report), "seconds": sum(seconds for _, seconds in own) / len(own)})
-    about = {"command": "python -m dsd_lab.course.reconstructions", "prior": "toybox-novel-view, 64 px, 24 cameras",
+        made.setdefault((views, name, label), []).append((file, float(note.read_text())))
+    for (views, name, label), own in made.items():
+        report = judge_reconstructions([Scene.load(file) for file, _ in own], *shown[name])
+        rows.append({"picture": name, "prior": views, "method": label, "settings": str(RUNS[label][0]), **asdict(report),
+                     "seconds": sum(seconds for _, seconds in own) / len(own)})
+    about = {"command": "python -m dsd_lab.course.reconstructions", "priors": PRIORS,
              "camera": str(CAMERA), "steps": STEPS, "judged": f"{len(HELD_OUT)} held-out cameras, 64 px", "cores": os.cpu_count(),
              "threads": torch.get_num_threads(), "python": platform.python_version(),
              **{name: version(name) for name in ("torch", "dsd_lab")}}
@@ -82,7 +83,7 @@ def measure(folder: Annotated[Path, typer.Argument(help="Where the scenes are ke
 
 
 def load() -> dict:
-    """reconstructions.json: {"about", "rows"}: what was run, and a row for each picture and method."""
+    """reconstructions.json: {"about", "rows"}: what was run, and a row for each picture, prior and method."""
     return json.loads(TABLE.read_text(encoding="utf-8"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ __all__ = ["Condition", "ExactPrior", "GaussianMixture", "ImageSet", "NovelViewP
 
 MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that come with the package
 MINIS: dict[str, Callable[[], PictureWorld | ToyboxWorld] | None] = {  # and the world each one has seen
-    "icons-mini": lambda: icons(64), "toybox-mini": toy_shop}
+    "icons-mini": lambda: icons(64), "toybox-mini": toy_shop, "toybox-novel-view-mini": None}
 
 
 @lru_cache(maxsize=4)
@@ -31,17 +31,18 @@ def _icons(size: int) -> ImageSet:
     return ImageSet(icons(size))
 
 
-@lru_cache(maxsize=2)
-def _toybox(size: int) -> ViewSet:
-    return ViewSet(toybox(size))
+@lru_cache(maxsize=4)
+def _toybox(size: int, joint: bool = False) -> ViewSet:
+    return ViewSet(toybox(size), joint=joint)
 
 
-@lru_cache(maxsize=2)
-def _new_views(size: int) -> NovelViewSet:
-    return NovelViewSet(toybox(size))
+@lru_cache(maxsize=4)
+def _new_views(size: int, joint: bool = False) -> NovelViewSet:
+    return NovelViewSet(toybox(size), joint=joint)
 
 
-EXACT = {"icons": _icons, "toybox": _toybox, "toybox-novel-view": _new_views}
+EXACT = {"icons": _icons, "toybox": _toybox, "toybox-joint": partial(_toybox, joint=True), "toybox-novel-view": _new_views,
+         "toybox-novel-view-joint": partial(_new_views, joint=True)}
 
 
 @lru_cache(maxsize=4)
@@ -60,9 +61,10 @@ def load_prior(name: str | Path, size: int = 64, *, download: bool = False, devi
     """A prior by name: a shipped one, a pipeline's folder, a folder of pictures, or a hub id, the first of these that fits.
 
     "icons" (exact); "toybox" (exact, objects seen from cameras); "toybox-novel-view" (exact, what other cameras see given a
-    picture); "icons-mini" (a small network); "toybox-mini" (one that is told the camera, any); a folder with a
-    model_index.json, as diffusers saves pipelines, those like Zero-1-to-3 too; a folder of pictures with one sub-folder a label
-    (exact); "owner/name", a pipeline on the Hugging Face hub.
+    picture), and both with "-joint" (all views denoised together, as multi-view diffusion models do); "icons-mini" (a small
+    network); "toybox-mini" (one that is told the camera, any); "toybox-novel-view-mini" (one of new views); a folder with a
+    model_index.json, as diffusers saves pipelines, those like Zero-1-to-3 too; a folder of pictures with one sub-folder a
+    label (exact); "owner/name", a pipeline on the Hugging Face hub.
     size: side of an exact prior's pictures in pixels; 32 makes a smaller, faster prior. A network has its own.
     download: whether a hub id may be fetched from the network; else it must have been before.
     device, dtype: of a network, see `PipelinePrior`; exact priors are on the CPU.

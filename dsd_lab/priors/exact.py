@@ -127,13 +127,15 @@ class ExactPrior(Prior):
         v = s**2 + (a * width) ** 2
         return (p * s**2 / v) @ means + (p * a * width**2 / v).sum(1, keepdim=True) * x
 
-    def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
+    def _outputs(self, queries: Sequence[Query], logits: Tensor | None = None) -> list[dict[str, Tensor]]:
         # x . y_i is the cost; it is taken once for all queries and terms, and each term's mean once for all queries
+        # logits: (M, N), of all queries' items, where more is known of them than x alone
         x, t = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*((q.x, q.t) for q in queries), strict=True))
         x = x.flatten(1)
-        logits = self._logits(x, t)
-        if self.width.ndim:
-            logits = logits - self._shared_part(x, t)
+        if logits is None:
+            logits = self._logits(x, t)
+            if self.width.ndim:
+                logits = logits - self._shared_part(x, t)
         sizes = [len(query.x) for query in queries]
         rows = torch.arange(len(x)).split(sizes)
         outputs: list[dict[str, Tensor]] = [{} for _ in queries]

@@ -55,15 +55,16 @@ class NovelViewSet(AskedByPicture, ViewSet):
     RMSE per channel. That is far softer than independent pixels would be, since what differs in one pixel differs in its
     neighbours too. Objects that look alike from there, twins with different backs, are equally likely: the picture leaves
     open which it is, and the true answers are known. Without guidance all objects of the world are equally likely.
-    tolerance: positive. The picture's camera may be any; new views are those of the world's bank.
+    tolerance: positive. joint: as for `ViewSet`. The picture's camera may be any; new views are those of the world's bank.
     """
 
     def __init__(self, world: ToyboxWorld, scale: float | None = None, schedule: NoiseSchedule | None = None,
-                 tolerance: float = TOLERANCE):
+                 tolerance: float = TOLERANCE, joint: bool = False):
         if not 0 < tolerance < math.inf:
             raise ValueError(f"tolerance is an RMSE and must be positive ({TOLERANCE} is the default), got {tolerance}")
-        super().__init__(world, scale, schedule)
-        self.name, self.tolerance, self.picture_size = "toybox-novel-view", tolerance, self.shape[-1]
+        super().__init__(world, scale, schedule, joint)
+        self.name = "toybox-novel-view" + "-joint" * joint
+        self.tolerance, self.picture_size = tolerance, self.shape[-1]
         self._posteriors: WeakKeyDictionary[InputView, Tensor] = WeakKeyDictionary()
 
     def at_size(self, size):
@@ -105,7 +106,9 @@ class NovelViewSet(AskedByPicture, ViewSet):
 class NovelViewNetwork(nn.Module):
     """Zero-1-to-3's network (arXiv 2303.11328): a UNet that sees the picture's latents beside the noisy ones.
 
-    What it attends to is one token, made of the picture's CLIP-style embedding and of the four numbers of `relative_pose`.
+    What it attends to is one token, made of the picture's CLIP-style embedding and of the four numbers of `relative_pose`. A
+    small UNet that attends at one size alone cannot turn an object by that: one with a class embedding is told the pose there
+    too, beside t.
     unet: of 8 input channels. image_encoder: a CLIPVisionModelWithProjection. projection: a linear map from both to the token.
     """
 
@@ -125,7 +128,8 @@ class NovelViewNetwork(nn.Module):
         """The native output (B, 4, h, w); keep: (B,) 1, or 0 for the unconditional prediction, which sees zeros instead."""
         token = self.projection(torch.cat([embedding, pose], 1)) * keep[:, None]
         seen = torch.cat([x_t, latents * keep[:, None, None, None]], 1)
-        return self.unet(seen, t, encoder_hidden_states=token[:, None]).sample
+        told = pose * keep[:, None] if self.unet.config.class_embed_type else None
+        return self.unet(seen, t, encoder_hidden_states=token[:, None], class_labels=told).sample
 
 
 class NovelViewPrior(AskedByPicture, NetworkPrior):

@@ -42,17 +42,28 @@ class ViewSet(Prior):
 
     Its condition names the camera of each item; any other camera than the bank's is a ValueError. The same seed's e* serves
     all views of an object: which object each view's own path ends at is that view's affair, and they need not agree.
-    scale: as for `ImageSet`.
+    joint: the views of one object are denoised together, as in a multi-view diffusion model, so that they agree:
+
+        p(object | all views) ~ prod over views v of  N( x_t^v; alpha_t y_v, sigma_t^2 I )
+
+    Views belong to one object that are asked for in one call, each camera once; where a camera comes again, it is the next
+    object's. The term "degraded" stays each view's own.
+    scale: as for `ImageSet`. V joint views are one large picture, whose distances have grown by sqrt(V), so it is divided by
+    that.
     """
 
     preferred_batch = 24
 
-    def __init__(self, world: ToyboxWorld, scale: float | None = None, schedule: NoiseSchedule | None = None):
+    def __init__(self, world: ToyboxWorld, scale: float | None = None, schedule: NoiseSchedule | None = None,
+                 joint: bool = False):
         shape = tuple(world.views.shape[2:])
         base = schedule or NoiseSchedule.stable_diffusion()
         super().__init__(shape, NoiseSchedule(base.alphas_cumprod, "sample"))
         self.world, self.name, self.prompts, self.cameras = world, world.name, world.prompts, world.cameras
-        self.scale = float(picture_scale(shape[-1]) if scale is None else scale)
+        self.views_per_item = len(world.cameras) if joint else 1
+        self.scale = float(picture_scale(shape[-1]) / math.sqrt(self.views_per_item) if scale is None else scale)
+        if joint:
+            self.name = f"{world.name}-joint"
         self.mean_picture = world.views.flatten(0, 1).float().mean(0) / 127.5 - 1
         self._views: dict[Camera, OneView] = {}
         self._leaves: dict[str, Tensor] = {}
@@ -71,7 +82,8 @@ class ViewSet(Prior):
         if size == now:
             return self
         if size not in self._sizes:
-            self._sizes[size] = type(self)(resized(self.world, size), self.scale * now / size, self.schedule)
+            self._sizes[size] = type(self)(resized(self.world, size), self.scale * now / size, self.schedule,
+                                           joint=self.views_per_item > 1)
         return self._sizes[size]
 
     def _given(self, cond: Condition, term: str) -> Tensor:
@@ -105,13 +117,27 @@ class ViewSet(Prior):
         # each camera has its own pictures: the items are sorted by camera, answered camera by camera, and put back
         outputs = [{term: torch.empty_like(query.x) for term in query.terms} for query in queries]
         seen_from = [query.cond.camera * (len(query.x) // len(query.cond)) for query in queries]
+        logits = [self._together(*asked) for asked in zip(queries, seen_from, strict=True)] if self.views_per_item > 1 else None
         for camera in dict.fromkeys(camera for cameras in seen_from for camera in cameras):
-            parts, places = [], []
-            for query, cameras, output in zip(queries, seen_from, outputs, strict=True):
+            parts, places, known = [], [], []
+            for k, (query, cameras, output) in enumerate(zip(queries, seen_from, outputs, strict=True)):
                 if items := [i for i, other in enumerate(cameras) if other == camera]:
                     parts.append(Query(query.x[items], query.t[items], query.cond.select(items), query.terms))
                     places.append((output, items))
-            for (output, items), answer in zip(places, self.view(camera)._outputs(parts), strict=True):
+                    known += [logits[k][items]] if logits else []
+            answers = self.view(camera)._outputs(parts, torch.cat(known) if logits else None)
+            for (output, items), answer in zip(places, answers, strict=True):
                 for term, part in answer.items():
                     output[term][items] = part
         return outputs
+
+    def _together(self, query: Query, cameras: Sequence[Camera]) -> Tensor:
+        """The logits of a joint prior: each item's are the sum over the views of its object: (B, N)."""
+        own, number = query.x.new_empty(len(query.x), len(self.world)), [0] * len(cameras)
+        for camera in dict.fromkeys(cameras):
+            items = [i for i, other in enumerate(cameras) if other == camera]
+            own[items] = self.view(camera)._logits(query.x[items].flatten(1), query.t[items])
+            for count, i in enumerate(items):
+                number[i] = count
+        of = torch.tensor(number)
+        return own.new_zeros(max(number) + 1, own.shape[1]).index_add(0, of, own)[of]
