@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .cameras import Camera, orbit
+from .cameras import orbit
 from .card import checksums, megabytes, millions
 from .inputs import input_view
 from .metrics import distances
@@ -19,11 +19,11 @@ from .priors import NovelViewPrior
 from .quality import mean_within, reconstruction, share
 from .report import write_file
 from .sampling import ddim
+from .train_novel_view import GIVEN
 from .viz.pictures import sheet, small_png
 from .worlds import make_toys, render, toy_shop
 from .worlds.toybox import KINDS
 
-GIVEN = Camera(0, 20)
 ASKED = orbit(4, 20.0, start=45.0)  # front right, back right, back left, front left
 FIRST, TOYS = 200, 2  # seeds that no training has used, and toys a kind
 
@@ -96,6 +96,7 @@ A small network of new views in the shape of Zero-1-to-3 ([arXiv 2303.11328](htt
 of a toy, and where another camera stands relative to the picture's, what does that camera see? A UNet that sees the picture's
 latents beside the noisy ones, an image encoder, a projection of its embedding and the pose to the one token that the UNet attends
 to, an autoencoder (64x64 pixels to 16x16x4 latents), and a DDIM scheduler ({prediction}), laid out as diffusers' conversion is.
+Unlike Zero-1-to-3's, its UNet is told the pose in a class embedding too: so small a network does not turn toys without.
 
 ```python
 import dsd_lab
@@ -111,14 +112,16 @@ The given picture, the true views, and DDIM's for the same cameras, from one see
 of each kind with seed {first}; none was trained on, and none was chosen.
 
 ## Data and licence
-{pictures} renders of {toys_trained} procedural toys, groups of three that differ in nothing but their back among them, from
-random cameras at distance 3, from 10 degrees below to 45 above. {credit} The autoencoder is `{autoencoder}`'s, as it is; its
+{pictures} renders of {toys_trained} procedural toys, groups of three that differ in nothing but their back among them: from in
+front, 20 degrees above, which is the picture that is given, and from random cameras at distance 3, from 10 degrees below to 45
+above. {credit} The autoencoder is `{autoencoder}`'s, as it is; its
 weights come under the terms of what it was trained on: see that model's card. All else: Apache-2.0.
 
 ## Training
-`dsd-lab train {data} --out {name}`: {network_steps} steps of {batch} pairs of views, {minutes:.0f} minutes on {hardware}. Adam,
-learning rate {lr:g}, min-SNR weighting (gamma {min_snr:g}), exponential averages of the weights (decay {ema:g}); in {drop:.0%} of
-the pairs picture and pose are left out. {parameters:.1f} million parameters, {size:.1f} MB in half precision.
+`dsd-lab train {data} --out {name}`: {network_steps} steps of {batch} pairs of views, {minutes:.0f} minutes on {hardware}. The
+UNet starts as `{start}`'s, as Zero-1-to-3's started as Stable Diffusion's. Adam, learning rate {lr:g}, min-SNR weighting (gamma
+{min_snr:g}), exponential averages of the weights (decay {ema:g}); in {drop:.0%} of the pairs picture and pose
+are left out. {parameters:.1f} million parameters, {size:.1f} MB in half precision.
 
 ## Measured
 `dsd-lab quality {name}`: {toys} toys that it never saw, the picture from in front and 20 degrees above, {samples} DDIM samples of
@@ -135,8 +138,8 @@ four other cameras, {steps} steps, guidance {cfg:g}.
 | autoencoder's reconstruction | {reconstruction:.1f} dB |
 
 ## Limits
-It knows toys of {kinds} kinds before white, cameras at one distance and field of view, and nothing of the world. It is a teaching
-model.
+It knows toys of {kinds} kinds before white, pictures taken from in front and 20 degrees above, cameras at one distance and field
+of view, and nothing of the world. It is a teaching model.
 """
 
 

@@ -601,3 +601,7 @@ def test_networks_that_it_refuses(parts):
     with pytest.raises(ValueError, match="UNet of 8 input and 8 output channels"):
         NovelViewPrior(NovelViewNetwork(make_unet(8, 8), parts.image_encoder, parts.projection), parts.vae,
                        parts.scheduler.config, device="cpu")
+    labelled = make_unet(8, 4, class_embed_type="simple_projection", projection_class_embeddings_input_dim=8)
+    with pytest.raises(ValueError, match="class embedding is of 8 numbers; what it can be told is a pose, of 4"):
+        NovelViewPrior(NovelViewNetwork(labelled, parts.image_encoder, parts.projection), parts.vae, parts.scheduler.config,
+                       device="cpu")

@@ -95,8 +95,8 @@ def test_the_known_toy_is_the_most_alike_of_its_kind(answers):
 def test_the_card(answers, tmp_path):
     prior = Known(turned=2)
     measured, shown = measures.measure(prior, 5, 2.0)
-    recipe = {"prediction": "v_prediction", "autoencoder": "icons-mini", "steps": 30, "batch": 4, "lr": 1e-3, "min_snr": 5.0,
-              "ema": 0.9, "drop": 0.1}
+    recipe = {"prediction": "v_prediction", "autoencoder": "icons-mini", "start": "toybox-mini", "steps": 30, "batch": 4,
+              "lr": 1e-3, "min_snr": 5.0, "ema": 0.9, "drop": 0.1}
     facts = {"data": "toybox-novel-view", "pictures": 96, "toys": 12, "credit": "Toys: made here.", "recipe": recipe,
              "minutes": {"autoencoder": 0.0, "network": 3.2}, "hardware": "1 CPU thread", "processes": 1}
     (tmp_path / "training.json").write_text(json.dumps(facts))
@@ -105,7 +105,8 @@ def test_the_card(answers, tmp_path):
     (tmp_path / "unet" / "weights.safetensors").write_bytes(b"x" * 200_000)
     measures.write_card(prior, measured, shown, tmp_path)
     card = " ".join((tmp_path / "README.md").read_text().split())
-    assert "30 steps of 4 pairs of views, 3 minutes on 1 CPU thread" in card and "0.2 MB" in card and "Toys: made here." in card
+    assert "30 steps of 4 pairs of views, 3 minutes on 1 CPU thread. The UNet starts as `toybox-mini`'s" in card
+    assert "0.2 MB" in card and "Toys: made here." in card
     assert f"{measured.psnr:.1f} dB" in card and not re.search(r"\{\w+\}", card)
     assert json.loads((tmp_path / "quality.json").read_text())["view"] == measured.view
     digest, name = (tmp_path / "checksums.sha256").read_text().splitlines()[0].split("  ")

@@ -19,6 +19,7 @@ def execute(path: Path, timeout: int = 600) -> float:
     Raises nbclient's CellExecutionError and leaves the file as it was if a cell fails.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "2")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # or threads spin, at the cost of whatever else runs
     notebook, began = nbformat.read(path, as_version=4), time.perf_counter()
     NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
                    record_timing=False, store_widget_state=False).execute()

@@ -153,6 +153,9 @@ class NovelViewPrior(AskedByPicture, NetworkPrior):
             raise ValueError(f"{name} has a projection from {network.projection.in_features} to "
                              f"{network.projection.out_features}; its embedding, pose and UNet ask for {embedding + 4} to "
                              f"{config.cross_attention_dim}")
+        if config.class_embed_type and config.projection_class_embeddings_input_dim != 4:
+            raise ValueError(f"{name} has a UNet whose class embedding is of {config.projection_class_embeddings_input_dim} "
+                             "numbers; what it can be told is a pose, of 4")
         super().__init__(name, network.unet, vae, (network.image_encoder, network.projection), scheduler, channels, device, dtype)
         self.network, self.picture_size = network, self.image_shape[-1]
         self._seen: WeakKeyDictionary[InputView, tuple[Tensor, Tensor]] = WeakKeyDictionary()
