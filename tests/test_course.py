@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dsd_lab import GaussianMixture, ddim
-from dsd_lab.course import family, objects, objects_mini
+from dsd_lab.course import family, objects, objects_joint, objects_mini
 from dsd_lab.methods import DSD, SDS
 from dsd_lab.metrics import Estimate
 from dsd_lab.metrics_scene import ObjectReport
@@ -72,7 +72,7 @@ def test_figures_of_points():
     assert p.argmax() == 25 * 51 + 35  # y = 0, x = 1: index (1 + 2.5) / 0.1
 
 
-@pytest.mark.parametrize("module", [objects, objects_mini])
+@pytest.mark.parametrize("module", [objects, objects_joint, objects_mini])
 def test_a_table_of_objects_is_the_one_its_command_describes(module):
     study, measured = module.STUDY, module.load()
     assert measured["about"]["command"] == f"python -m {module.__name__}" and measured["about"]["steps"] == study.steps

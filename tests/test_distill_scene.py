@@ -29,7 +29,7 @@ from dsd_lab import (
     text_to_3d,
 )
 from dsd_lab.cameras import orbit
-from dsd_lab.distill_scene import FAITHFUL, Stage
+from dsd_lab.distill_scene import FAITHFUL, STAGES, Stage
 from dsd_lab.draws import Draws, ViewDraws
 from dsd_lab.methods import METHODS
 from dsd_lab.metrics_scene import judge
@@ -327,6 +327,33 @@ def test_every_method_runs(method, refresh, prior):
 def test_methods_for_pictures_are_refused(method, prior):
     with pytest.raises(ValueError, match="is for pictures: a scene cannot"):
         start(prior, method)
+
+
+def test_a_joint_prior_is_asked_for_all_views_at_once(world):
+    """Every eight steps, unless told otherwise; each step then fits as many views as it would of single ones."""
+    joint = ViewSet(world, joint=True)
+    run, asked = start(joint, SDS(), 10), []
+    for step in run:
+        asked.append(run.here.evaluations)
+        assert bool(run.held.all()) and len(step.cameras) == ONE[0].views
+    assert run.refresh == 8 and start(ViewSet(world), SDS()).refresh == 4
+    assert asked == [2 * len(RING)] * 8 + [4 * len(RING)] * 2
+    every = start(joint, SDS(), 2, refresh=1)
+    assert next(every).cameras == RING  # one object's views cannot be asked for in part
+    assert same(start(joint, DSD(form="x0"), refresh=3).finish().state_dict(),
+                start(joint, DSD(form="x0"), refresh=3).finish().state_dict())
+
+
+def test_reconstruction_begins_with_a_ring_unless_the_views_are_joint(novel, view, monkeypatch):
+    """The default stages, as the run gets them."""
+    from dsd_lab import tasks
+
+    seen = []
+    monkeypatch.setattr(tasks, "distill_scene", lambda *args, stages, **settings: seen.append(stages))
+    monkeypatch.setattr(tasks, "_driven", lambda run, *rest: run)
+    for prior in (novel, NovelViewSet(novel.world, joint=True)):
+        image_to_3d(prior, view)
+    assert [stages[0].ring for stages in seen] == [4, 0] and seen[1] == STAGES
 
 
 # ---- twice the same, and on from a checkpoint

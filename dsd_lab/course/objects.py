@@ -3,7 +3,7 @@
 Text to 3-D on the exact prior `toybox`, several seeds of each method, on prompts that no setting was chosen on. Each object
 is kept as it comes, so the command can be stopped and goes on. What they come to is written to objects.json beside this
 file, with the command, versions and seconds, and how they look to objects.png.
-`python -m dsd_lab.course.objects_mini` does the same on `toybox-mini`.
+`python -m dsd_lab.course.objects_mini` does the same on `toybox-mini`, `... .objects_joint` on `toybox-joint`.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ CAMERA, STEPS, CFG = Camera(0, 20), 300, NOVEL_VIEW_DSD.cfg
 TWINS = {"a house": ("house", 10), "a mug": ("mug", 11)}  # kind and seed of three toys with one front
 UNKNOWN = {"a chair that is not in the set": ("chair", 100)}
 PRIORS = {"each view alone": "toybox-novel-view", "all views jointly": "toybox-novel-view-joint"}
+NETWORK = {"a network": "toybox-novel-view-mini"}  # which knows no set, and is only asked about the unknown
 RUNS = {  # and how many seeds
     "SDS": (SDS(cfg=CFG), 8), "DSD": (NOVEL_VIEW_DSD, 8), "ASD": (ASD(cfg=CFG), 2),
     "ConsistentODE": (ConsistentODE(cfg=CFG), 2), "SDI": (SDI(cfg=CFG, t_first=0.1), 2),
@@ -56,18 +57,18 @@ def picture(prior: NovelViewSet, name: str) -> tuple[InputView, Toys]:
 
 def measure(folder: Annotated[Path, typer.Argument(help="Where the scenes are kept.")] = Path("results/reconstructions")) -> None:
     """Make what is still missing, judge everything, and write reconstructions.json."""
-    rows, made = [], {}
+    rows, made, known = [], {}, PRIORS | NETWORK
     cells = [(views, name, label, seed) for views in PRIORS for label, (_, seeds) in RUNS.items() for name in TWINS
              for seed in range(seeds)]
-    cells += [(views, name, label, seed) for views in PRIORS for name in UNKNOWN for label in ("SDS", "DSD")
+    cells += [(views, name, label, seed) for views in known for name in UNKNOWN for label in ("SDS", "DSD")
               for seed in range(UNKNOWN_SEEDS)]
     shown = {name: picture(load_prior("toybox-novel-view"), name) for name in (*TWINS, *UNKNOWN)}
     for views, name, label, seed in tqdm(cells, disable=None):
-        file = folder / PRIORS[views] / f"{slug(name)}-{slug(label)}-{seed}.safetensors"
+        file = folder / known[views] / f"{slug(name)}-{slug(label)}-{seed}.safetensors"
         note = file.with_suffix(".seconds")
         if not note.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
-            prior, began = load_prior(PRIORS[views]), time.perf_counter()
+            prior, began = load_prior(known[views]), time.perf_counter()
             image_to_3d(prior, shown[name][0], RUNS[label][0], seed, STEPS).save(file)
             write_file(note, f"{time.perf_counter() - began:.1f}")
         made.setdefault((views, name, label), []).append((file, float(note.read_text())))
@@ -75,7 +76,7 @@ def measure(folder: Annotated[Path, typer.Argument(help="Where the scenes are ke
         report = judge_reconstructions([Scene.load(file) for file, _ in own], *shown[name])
         rows.append({"picture": name, "prior": views, "method": label, "settings": str(RUNS[label][0]), **asdict(report),
                      "seconds": sum(seconds for _, seconds in own) / len(own)})
-    about = {"command": "python -m dsd_lab.course.reconstructions", "priors": PRIORS,
+    about = {"command": "python -m dsd_lab.course.reconstructions", "priors": known,
              "camera": str(CAMERA), "steps": STEPS, "judged": f"{len(HELD_OUT)} held-out cameras, 64 px", "cores": os.cpu_count(),
              "threads": torch.get_num_threads(), "python": platform.python_version(),
              **{name: version(name) for name in ("torch", "dsd_lab")}}
