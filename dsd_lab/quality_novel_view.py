@@ -96,7 +96,7 @@ A small network of new views in the shape of Zero-1-to-3 ([arXiv 2303.11328](htt
 of a toy, and where another camera stands relative to the picture's, what does that camera see? A UNet that sees the picture's
 latents beside the noisy ones, an image encoder, a projection of its embedding and the pose to the one token that the UNet attends
 to, an autoencoder (64x64 pixels to 16x16x4 latents), and a DDIM scheduler ({prediction}), laid out as diffusers' conversion is.
-Unlike Zero-1-to-3's, its UNet is told the pose in a class embedding too: so small a network does not turn toys without.
+Unlike Zero-1-to-3's, its UNet, which attends at one size alone, is told the pose in a class embedding too.
 
 ```python
 import dsd_lab

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from test_pipeline import make_pipe, make_unet, one_thread  # noqa: F401
+from test_pipeline import make_pipe, make_unet  # noqa: F401
 
 from dsd_lab import VSD, GaussianMixture, distill
 from dsd_lab.draws import Draws

@@ -107,8 +107,7 @@ class NovelViewNetwork(nn.Module):
     """Zero-1-to-3's network (arXiv 2303.11328): a UNet that sees the picture's latents beside the noisy ones.
 
     What it attends to is one token, made of the picture's CLIP-style embedding and of the four numbers of `relative_pose`. A
-    small UNet that attends at one size alone cannot turn an object by that: one with a class embedding is told the pose there
-    too, beside t.
+    UNet with a class embedding is told the pose there too, beside t, as the mini is, which attends at one size alone.
     unet: of 8 input channels. image_encoder: a CLIPVisionModelWithProjection. projection: a linear map from both to the token.
     """
 
