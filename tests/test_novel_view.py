@@ -308,13 +308,13 @@ EMBEDDING, TOKEN = 12, 32
 LAYOUTS = {"cc_projection": "projection", "clip_camera_projection": "proj"}
 
 
-def make_unet(channels=8, out=4):
+def make_unet(channels=8, out=4, **settings):
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(sample_size=8, in_channels=channels, out_channels=out, block_out_channels=(16, 32),
                                 layers_per_block=1, cross_attention_dim=TOKEN, norm_num_groups=8, attention_head_dim=4,
                                 down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
+                                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), **settings)
 
 
 def make_parts():
