@@ -150,14 +150,13 @@ class SceneRun(Loop):
         if (number := self._due(self.index)) != self.number:
             self._enter(number)
         ask = self.index % self.refresh == 0 or not bool(self.held.any())
-        everything = len(self.cameras) if self.prior.views_per_item > 1 else 0  # a joint prior is asked for all views at once
         if self.refresh == 1:
-            views = self._next(everything or self.stage.views)
+            views = self._next(self.stage.views)
             x, seen = self._look(views)
             self._ask(views, x.detach())
         else:
             if ask:
-                views = self._next(everything or 2 * self.stage.views)
+                views = self._next(2 * self.stage.views)
                 with torch.no_grad():
                     self._ask(views, self._look(views)[0])
             pool = self.held.nonzero()[:, 0]
@@ -182,7 +181,9 @@ class SceneRun(Loop):
         return 2 * getattr(self.here, "scale", 1.0)
 
     def _next(self, count: int) -> Tensor:
-        """The next cameras of the bank, in turn, each turn in a new order: int64 (count,), sorted."""
+        """The next cameras of the bank, in turn, each turn in a new order: int64 (count,), sorted; all of a joint prior's."""
+        if self.prior.views_per_item > 1:
+            count = len(self.cameras)
         while len(self.order) < count:
             self.order = torch.cat([self.order, torch.randperm(len(self.cameras), generator=self.draws.generator)])
         views, self.order = self.order[:count].unique(), self.order[count:]

@@ -103,8 +103,8 @@ def start_from(unet: nn.Module, name: str) -> None:
         start = UNet2DConditionModel.from_pretrained(part_of(name, "unet"), torch_dtype=torch.float32, use_safetensors=True)
     weights = {k: v for k, v in start.state_dict().items() if not k.startswith("class_embedding")}
     weights["conv_in.weight"] = torch.cat([weights["conv_in.weight"], torch.zeros_like(weights["conv_in.weight"])], 1)
-    own = unet.state_dict()
-    if any(k not in own or own[k].shape != v.shape for k, v in weights.items()):
+    own = {k: v for k, v in unet.state_dict().items() if not k.startswith("class_embedding")}
+    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
         raise ValueError(f"the UNet of {name} has widths {start.config.block_out_channels}; the recipe's are "
                          f"{unet.config.block_out_channels}")
     unet.load_state_dict(weights, strict=False)
