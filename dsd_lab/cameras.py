@@ -1,8 +1,8 @@
 """Cameras that look at the origin: where they stand, their rays, and fixed and random sets of them.
 
-Angles are in degrees and y is up. Azimuth 0 is the front, a camera on +z with +x to its right; azimuth 90 is a camera
-on +x. Pictures are square: row 0 on top, pixel centres at +0.5. At distance 3 with a field of view of 40 the whole unit
-sphere is in the picture (it spans 38.9 degrees).
+Angles are in degrees and y is up. Azimuth 0 is the front, a camera on +z with +x to its right;
+azimuth 90 is a camera on +x. Pictures are square: row 0 on top, pixel centres at +0.5. At distance
+3 with a field of view of 40 the whole unit sphere is in the picture (it spans 38.9 degrees).
 """
 
 import math
@@ -16,10 +16,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Camera:
-    """One pinhole camera at `distance` from the origin, with a field of view of `fov` degrees from top to bottom.
+    """One pinhole camera at `distance` from the origin, with a field of view of `fov` degrees from
+    top to bottom.
 
-    `azimuth` is wrapped into (-180, 180]. Raises TypeError for anything but numbers, ValueError for an elevation
-    outside -90..90, a distance that is not positive, a field of view outside 0..180, or a number that is not finite.
+    `azimuth` is wrapped into (-180, 180]. Raises TypeError for anything but numbers, ValueError for
+    an elevation outside -90..90, a distance that is not positive, a field of view outside 0..180,
+    or a number that is not finite.
     """
 
     azimuth: float = 0.0
@@ -49,9 +51,15 @@ class Camera:
         """Camera to world, float64 (4, 4): columns right, up, backward and position."""
         az, el = math.radians(self.azimuth), math.radians(self.elevation)
         right = (math.cos(az), 0.0, -math.sin(az))
-        up = (-math.sin(el) * math.sin(az), math.cos(el), -math.sin(el) * math.cos(az))  # holds at the poles too
+        up = (
+            -math.sin(el) * math.sin(az),
+            math.cos(el),
+            -math.sin(el) * math.cos(az),
+        )  # holds at the poles too
         back = (math.cos(el) * math.sin(az), math.sin(el), math.cos(el) * math.cos(az))
-        columns = torch.tensor([right, up, back, [self.distance * x for x in back]], dtype=torch.float64).T
+        columns = torch.tensor(
+            [right, up, back, [self.distance * x for x in back]], dtype=torch.float64
+        ).T
         return torch.cat([columns, torch.tensor([[0, 0, 0, 1.0]], dtype=torch.float64)])
 
     @property
@@ -61,7 +69,9 @@ class Camera:
 
 
 def check_cameras(cameras: Sequence[Camera]) -> tuple[Camera, ...]:
-    """`cameras` as a tuple. Raises TypeError unless it is a sequence of Cameras, ValueError if it is empty."""
+    """`cameras` as a tuple. Raises TypeError unless it is a sequence of Cameras, ValueError if it
+    is empty.
+    """
     if isinstance(cameras, Camera) or not hasattr(cameras, "__iter__"):
         raise TypeError(f"cameras must be a sequence such as [Camera(azimuth=0)], got {cameras!r}")
     cameras = tuple(cameras)
@@ -74,7 +84,8 @@ def check_cameras(cameras: Sequence[Camera]) -> tuple[Camera, ...]:
 
 
 def rays(cameras: Sequence[Camera], size: int, dtype=torch.float32) -> tuple[Tensor, Tensor]:
-    """The ray through each pixel centre of size x size: origins and unit directions, each (V, size, size, 3).
+    """The ray through each pixel centre of size x size: origins and unit directions, each (V, size,
+    size, 3).
 
     Raises ValueError unless `size` is an int of at least 1.
     """
@@ -84,7 +95,9 @@ def rays(cameras: Sequence[Camera], size: int, dtype=torch.float32) -> tuple[Ten
     reach = _half_width(cameras)[:, None, None]
     line = (torch.arange(size, dtype=torch.float64) + 0.5) * 2 / size - 1
     x, y = torch.broadcast_tensors(line * reach, -line[:, None] * reach)
-    local = torch.stack([x, y, -torch.ones_like(x)], dim=-1)  # (V, size, size, 3), looking along -backward
+    local = torch.stack(
+        [x, y, -torch.ones_like(x)], dim=-1
+    )  # (V, size, size, 3), looking along -backward
     directions = torch.einsum("vij,vrcj->vrci", pose[:, :3, :3], local)
     directions = directions / directions.norm(dim=-1, keepdim=True)
     origins = pose[:, None, None, :3, 3].expand_as(directions)
@@ -94,8 +107,9 @@ def rays(cameras: Sequence[Camera], size: int, dtype=torch.float32) -> tuple[Ten
 def project(points: Tensor, camera: Camera, size: int) -> Tensor:
     """Where points (..., 3) land in a size x size picture: (..., 2), column then row, in pixels.
 
-    A point on the ray of pixel (row r, column c) lands on (c + 0.5, r + 0.5). Points that are not in front of the
-    camera are NaN. Raises ValueError unless `size` is an int of at least 1 and the points have three coordinates.
+    A point on the ray of pixel (row r, column c) lands on (c + 0.5, r + 0.5). Points that are not
+    in front of the camera are NaN. Raises ValueError unless `size` is an int of at least 1 and the
+    points have three coordinates.
     """
     _check_size(size)
     if points.ndim == 0 or points.shape[-1] != 3:
@@ -103,25 +117,37 @@ def project(points: Tensor, camera: Camera, size: int) -> Tensor:
     pose = camera.pose.to(points.device)
     local = (points.double() - pose[:3, 3]) @ pose[:3, :3]
     depth = -local[..., 2:]
-    plane = local[..., :2] / depth.where(depth > 0, torch.nan) / _half_width([camera]).to(points.device)
+    plane = (
+        local[..., :2] / depth.where(depth > 0, torch.nan) / _half_width([camera]).to(points.device)
+    )
     flip = torch.tensor([1.0, -1.0], dtype=torch.float64, device=points.device)
     return ((plane * flip + 1) * size / 2).to(points.dtype)
 
 
 def orbit(views: int, elevation=20.0, distance=3.0, fov=40.0, start=0.0) -> tuple[Camera, ...]:
-    """`views` cameras at even steps of azimuth around the origin, from `start`. ValueError for fewer than one."""
+    """`views` cameras at even steps of azimuth around the origin, from `start`. ValueError for
+    fewer than one.
+    """
     if not isinstance(views, int) or views < 1:
         raise ValueError(f"views must be an int of at least 1, got {views!r}")
     return tuple(Camera(start + 360 * i / views, elevation, distance, fov) for i in range(views))
 
 
-def bank(azimuths=8, elevations=(0.0, 20.0, 40.0), distance=3.0, fov=40.0, start=0.0) -> tuple[Camera, ...]:
+def bank(
+    azimuths=8, elevations=(0.0, 20.0, 40.0), distance=3.0, fov=40.0, start=0.0
+) -> tuple[Camera, ...]:
     """A fixed set of cameras: one orbit of `azimuths` views at each elevation, in the order given."""
-    return tuple(camera for elevation in elevations for camera in orbit(azimuths, elevation, distance, fov, start))
+    return tuple(
+        camera
+        for elevation in elevations
+        for camera in orbit(azimuths, elevation, distance, fov, start)
+    )
 
 
 BANK = bank()
-HELD_OUT = bank(elevations=(10.0, 30.0), start=22.5)  # for measuring: between the cameras of BANK, never optimised
+HELD_OUT = bank(
+    elevations=(10.0, 30.0), start=22.5
+)  # for measuring: between the cameras of BANK, never optimised
 
 
 def sample_cameras(
@@ -132,7 +158,8 @@ def sample_cameras(
     fov=(40.0, 40.0),
     azimuth=(-180.0, 180.0),
 ) -> tuple[Camera, ...]:
-    """`count` cameras with each property drawn evenly from its (low, high), four draws a camera from `generator`.
+    """`count` cameras with each property drawn evenly from its (low, high), four draws a camera
+    from `generator`.
 
     Raises ValueError for a negative count or a range whose low end is above its high end.
     """
@@ -141,21 +168,29 @@ def sample_cameras(
     ranges = {"azimuth": azimuth, "elevation": elevation, "distance": distance, "fov": fov}
     for name, (low, high) in ranges.items():
         if low > high:
-            raise ValueError(f"{name} must be (low, high) with low <= high, got ({low:g}, {high:g})")
+            raise ValueError(
+                f"{name} must be (low, high) with low <= high, got ({low:g}, {high:g})"
+            )
     low, high = torch.tensor(list(ranges.values()), dtype=torch.float64).T
-    draw = torch.rand(count, 4, generator=generator, dtype=torch.float64, device=generator.device).cpu()
+    draw = torch.rand(
+        count, 4, generator=generator, dtype=torch.float64, device=generator.device
+    ).cpu()
     return tuple(Camera(*row) for row in (low + draw * (high - low)).tolist())
 
 
 def nearest(camera: Camera, cameras: Sequence[Camera]) -> int:
-    """The position in `cameras` of the one that looks from the nearest direction; the first of equals."""
+    """The position in `cameras` of the one that looks from the nearest direction; the first of
+    equals.
+    """
     directions = torch.stack([other.pose[:3, 2] for other in check_cameras(cameras)])
     return int((directions @ camera.pose[:3, 2]).argmax())
 
 
 def _half_width(cameras):
     """Half the width of each picture, one unit in front of its camera: (V,)."""
-    return torch.tensor([math.tan(math.radians(camera.fov) / 2) for camera in cameras], dtype=torch.float64)
+    return torch.tensor(
+        [math.tan(math.radians(camera.fov) / 2) for camera in cameras], dtype=torch.float64
+    )
 
 
 def _check_size(size):

@@ -1,4 +1,6 @@
-"""The `dsd-lab` command: the main job without a browser, the course in one, and the notebooks re-executed."""
+"""The `dsd-lab` command: the main job without a browser, the course in one, and the notebooks
+re-executed.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +11,50 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Score distillation on a laptop: DDIM, SDS and DSD from the same seeds.", no_args_is_help=True,
-                  add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Score distillation on a laptop: DDIM, SDS and DSD from the same seeds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 METHODS = {  # name: (label, class, settings that differ from the class's)
-    "sds": ("SDS", "SDS", {}), "dsd": ("DSD", "DSD", {}), "dsd-reference": ("DSD reference", "DSD", {"form": "reference"}),
-    "dsd-x0": ("DSD x0", "DSD", {"form": "x0"}), "dsd-snap": ("DSD snap", "DSD", {"snap": True}),
-    "dsd-star": ("DSD*", "DSDStar", {}), "asd": ("ASD", "ASD", {}), "sdi": ("SDI", "SDI", {}),
-    "sdi-cached": ("SDI cached", "SDI", {"inversion": "cached"}), "consistent": ("ConsistentODE", "ConsistentODE", {}),
-    "consistent-abstract": ("ConsistentODE abstract", "ConsistentODE", {"sign": "abstract"}), "fsd": ("FSD", "FSD", {}),
-    "cfd": ("CFD", "CFD", {}), "vsd": ("VSD", "VSD", {}), "vsd-network": ("VSD network", "VSD", {"particles": "network"}),
-    "csd": ("CSD", "CSD", {}), "nfsd": ("NFSD", "NFSD", {}), "ism": ("ISM", "ISM", {}), "dds": ("DDS", "DDS", {}),
+    "sds": ("SDS", "SDS", {}),
+    "dsd": ("DSD", "DSD", {}),
+    "dsd-reference": ("DSD reference", "DSD", {"form": "reference"}),
+    "dsd-x0": ("DSD x0", "DSD", {"form": "x0"}),
+    "dsd-snap": ("DSD snap", "DSD", {"snap": True}),
+    "dsd-star": ("DSD*", "DSDStar", {}),
+    "asd": ("ASD", "ASD", {}),
+    "sdi": ("SDI", "SDI", {}),
+    "sdi-cached": ("SDI cached", "SDI", {"inversion": "cached"}),
+    "consistent": ("ConsistentODE", "ConsistentODE", {}),
+    "consistent-abstract": ("ConsistentODE abstract", "ConsistentODE", {"sign": "abstract"}),
+    "fsd": ("FSD", "FSD", {}),
+    "cfd": ("CFD", "CFD", {}),
+    "vsd": ("VSD", "VSD", {}),
+    "vsd-network": ("VSD network", "VSD", {"particles": "network"}),
+    "csd": ("CSD", "CSD", {}),
+    "nfsd": ("NFSD", "NFSD", {}),
+    "ism": ("ISM", "ISM", {}),
+    "dds": ("DDS", "DDS", {}),
 }
 METHOD_NAMES = tuple(METHODS)
 
 
 def make_method(name: str, cfg: float):
-    """(label, method object) for a name on the command line. Raises ValueError with the names there are."""
+    """(label, method object) for a name on the command line. Raises ValueError with the names there
+    are.
+    """
     from . import methods
 
     if name not in METHODS:
         from difflib import get_close_matches
 
         near = get_close_matches(name, METHOD_NAMES, 1, 0)
-        raise ValueError(f'unknown method "{name}"; did you mean "{near[0]}"? (methods: {", ".join(METHOD_NAMES)})')
+        raise ValueError(
+            f'unknown method "{name}"; did you mean "{near[0]}"? (methods: {", ".join(METHOD_NAMES)})'
+        )
     label, kind, settings = METHODS[name]
     return label, getattr(methods, kind)(cfg=cfg, **settings)
 
@@ -48,9 +70,13 @@ def parse_seeds(text: str) -> list[int]:
         else:
             seeds = list(range(int(text)))
     except ValueError:
-        raise ValueError(f'cannot read the seeds "{text}"; give a count (16), a list (3,5,8) or a range (10-20)') from None
+        raise ValueError(
+            f'cannot read the seeds "{text}"; give a count (16), a list (3,5,8) or a range (10-20)'
+        ) from None
     if not seeds:
-        raise ValueError(f'"{text}" names no seed; give a count (16), a list (3,5,8) or a range (10-20)')
+        raise ValueError(
+            f'"{text}" names no seed; give a count (16), a list (3,5,8) or a range (10-20)'
+        )
     return seeds
 
 
@@ -59,29 +85,56 @@ def notebooks_folder() -> Path:
     for folder in (Path.cwd() / "notebooks", Path(__file__).resolve().parent.parent / "notebooks"):
         if (folder / "00_start_here.ipynb").is_file():
             return folder
-    raise ValueError("no notebooks found: run this in a clone of the project, where notebooks/00_start_here.ipynb is")
+    raise ValueError(
+        "no notebooks found: run this in a clone of the project, where notebooks/00_start_here.ipynb is"
+    )
 
 
 @app.command()
 def run(
-    prompt: Annotated[list[str], typer.Option(help="A prompt; repeat for several.")] = ["a hamburger", "a dragon", "an apple"],  # noqa: B006
-    method: Annotated[list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")] = [  # noqa: B006
-        "sds", "dsd", "dsd-reference", "dsd-star"],
-    seeds: Annotated[str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")] = "16",
+    prompt: Annotated[list[str], typer.Option(help="A prompt; repeat for several.")] = [
+        "a hamburger",
+        "a dragon",
+        "an apple",
+    ],  # noqa: B006
+    method: Annotated[
+        list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")
+    ] = [  # noqa: B006
+        "sds",
+        "dsd",
+        "dsd-reference",
+        "dsd-star",
+    ],
+    seeds: Annotated[
+        str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")
+    ] = "16",
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 300,
     cfg: Annotated[float, typer.Option(help="Guidance: e_u + cfg (e_c - e_u); 1 is none.")] = 7.5,
-    prior: Annotated[str, typer.Option(help='"icons", "icons-mini", a folder of pictures, or one of a pipeline.')] = "icons",
+    prior: Annotated[
+        str, typer.Option(help='"icons", "icons-mini", a folder of pictures, or one of a pipeline.')
+    ] = "icons",
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
-    start: Annotated[str | None, typer.Option(help="zeros or x0hat, for all methods; each method's own if not given.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate, for all methods; each method's own if not given.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="zeros or x0hat, for all methods; each method's own if not given."),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate, for all methods; each method's own if not given."),
+    ] = None,
     refresh: Annotated[int, typer.Option(help="Optimiser steps for which a target is held.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the grids, results.json and report.html.")] = Path("results"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the grids, results.json and report.html.")
+    ] = Path("results"),
 ) -> None:
-    """Make pictures by DDIM and by distillation from the same seeds; measure them; write grids, numbers and a report."""
+    """Make pictures by DDIM and by distillation from the same seeds; measure them; write grids,
+    numbers and a report.
+    """
     from tqdm import tqdm
 
+    from .files import prepare_folder
     from .priors import load_prior
-    from .report import deviations, prepare_folder, table_text, write_report
+    from .studies.report import deviations, table_text, write_report
     from .tasks import compare
 
     numbers = parse_seeds(seeds)
@@ -90,47 +143,94 @@ def run(
     prompts = list(dict.fromkeys(model.resolve(p) for p in prompt))
     folder = prepare_folder(out)
     with tqdm(total=1, leave=False) as bar:
+
         def show(name, running):
             bar.total, bar.n = running.steps, running.index
             bar.set_description(name, refresh=False)
             bar.update(0)
-        comparisons = compare(model, prompts, methods, numbers, steps, cfg=cfg, start=start, lr=lr, refresh=refresh,
-                              progress=show)
+
+        comparisons = compare(
+            model,
+            prompts,
+            methods,
+            numbers,
+            steps,
+            cfg=cfg,
+            start=start,
+            lr=lr,
+            refresh=refresh,
+            progress=show,
+        )
     for wanted, results in comparisons.items():
         typer.echo(f"\n{wanted}\n{table_text(results)}")
     last = list(next(iter(comparisons.values())).items())[-1]
     if not last[1].finished:
         typer.echo(f"\nstopped early, in {last[0]}: the report holds what there is")
     typer.echo(f"\nSettings\n{deviations(next(iter(comparisons.values())))}")
-    page = write_report(folder, comparisons, numbers, {"prior": prior, "size": size, "steps": steps, "cfg": cfg},
-                        model.world.credit)
+    page = write_report(
+        folder,
+        comparisons,
+        numbers,
+        {"prior": prior, "size": size, "steps": steps, "cfg": cfg},
+        model.world.credit,
+    )
     typer.echo(f"\n{page}")
 
 
 @app.command()
 def study(
-    prompt: Annotated[list[str], typer.Option(help="A prompt; repeat for several.")] = ["a hamburger", "a dragon", "an apple"],  # noqa: B006
-    method: Annotated[list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")] = [  # noqa: B006
-        "sds", "asd", "dsd", "dsd-star"],
-    seeds: Annotated[str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")] = "16",
+    prompt: Annotated[list[str], typer.Option(help="A prompt; repeat for several.")] = [
+        "a hamburger",
+        "a dragon",
+        "an apple",
+    ],  # noqa: B006
+    method: Annotated[
+        list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")
+    ] = [  # noqa: B006
+        "sds",
+        "asd",
+        "dsd",
+        "dsd-star",
+    ],
+    seeds: Annotated[
+        str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")
+    ] = "16",
     cfg: Annotated[list[float], typer.Option(help="Guidance; repeat for several.")] = [7.5],  # noqa: B006
-    steps: Annotated[list[int], typer.Option(help="Optimisation steps; repeat for several.")] = [300],  # noqa: B006
-    prior: Annotated[str, typer.Option(help='"icons", "icons-mini", a folder of pictures, or one of a pipeline.')] = "icons",
+    steps: Annotated[list[int], typer.Option(help="Optimisation steps; repeat for several.")] = [
+        300
+    ],  # noqa: B006
+    prior: Annotated[
+        str, typer.Option(help='"icons", "icons-mini", a folder of pictures, or one of a pipeline.')
+    ] = "icons",
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
-    start: Annotated[str | None, typer.Option(help="zeros or x0hat, for all methods; each method's own if not given.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate, for all methods; each method's own if not given.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="zeros or x0hat, for all methods; each method's own if not given."),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Learning rate, for all methods; each method's own if not given."),
+    ] = None,
     refresh: Annotated[int, typer.Option(help="Optimiser steps for which a target is held.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the table, the pictures, ranking.txt and the figures.")] = Path("study"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the table, the pictures, ranking.txt and the figures.")
+    ] = Path("study"),
 ) -> None:
-    """Run methods x prompts x seeds x settings, keeping each result as it comes; the same command again goes on."""
+    """Run methods x prompts x seeds x settings, keeping each result as it comes; the same command
+    again goes on.
+    """
+    from .files import write_file
     from .priors import load_prior
-    from .report import write_file
-    from .study import Grid, Setting, figures, ranking, summarise
-    from .study import study as run_study
+    from .studies.study import Grid, Setting, figures, ranking, summarise
+    from .studies.study import study as run_study
     from .viz.pictures import png
 
-    settings = [Setting(cfg=c, steps=s, lr=lr, start=start, refresh=refresh) for c in cfg for s in steps]
-    grid = Grid(dict(make_method(name, 7.5) for name in method), prompt, parse_seeds(seeds), settings)
+    settings = [
+        Setting(cfg=c, steps=s, lr=lr, start=start, refresh=refresh) for c in cfg for s in steps
+    ]
+    grid = Grid(
+        dict(make_method(name, 7.5) for name in method), prompt, parse_seeds(seeds), settings
+    )
     done = run_study(load_prior(prior, size=size), grid, out)
     if not done.rows:
         typer.echo("stopped before there was anything; the same command goes on")
@@ -146,7 +246,9 @@ def study(
 
 
 @app.command()
-def prompts(prior: Annotated[str, typer.Option(help='"icons", or a folder of pictures.')] = "icons") -> None:
+def prompts(
+    prior: Annotated[str, typer.Option(help='"icons", or a folder of pictures.')] = "icons",
+) -> None:
     """List a prior's prompts and how many pictures or objects each has."""
     from .priors import load_prior
 
@@ -157,68 +259,105 @@ def prompts(prior: Annotated[str, typer.Option(help='"icons", or a folder of pic
 
 @app.command()
 def train(
-    world: Annotated[str, typer.Argument(help='"icons", "toybox", "toybox-novel-view", or a folder of a folder a label.')],
-    out: Annotated[Path, typer.Option(help="The pipeline's folder; the same command again goes on.")] = Path("my-mini"),
-    steps: Annotated[int | None, typer.Option(help="Steps of the network; the recipe's if not given.")] = None,
-    autoencoder_steps: Annotated[int | None, typer.Option(help="Steps of the autoencoder; the recipe's if not given.")] = None,
+    world: Annotated[
+        str,
+        typer.Argument(
+            help='"icons", "toybox", "toybox-novel-view", or a folder of a folder a label.'
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The pipeline's folder; the same command again goes on.")
+    ] = Path("my-mini"),
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the network; the recipe's if not given.")
+    ] = None,
+    autoencoder_steps: Annotated[
+        int | None, typer.Option(help="Steps of the autoencoder; the recipe's if not given.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures in a step of the network.")] = None,
     seed: Annotated[int, typer.Option(help="Of the weights and the draws.")] = 0,
-    precision: Annotated[str, typer.Option(help="no, bf16 or fp16 (mixed precision, on a GPU).")] = "no",
-    device: Annotated[str, typer.Option(help="auto or cpu; for several: `accelerate launch -m dsd_lab.cli train ...`.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="no, bf16 or fp16 (mixed precision, on a GPU).")
+    ] = "no",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto or cpu; for several: `accelerate launch -m dsd_lab.cli train ...`."
+        ),
+    ] = "auto",
     every: Annotated[int, typer.Option(help="Steps between checkpoints and pictures.")] = 250,
 ) -> None:
     """Train a mini: a small, complete text-to-image pipeline, written as a diffusers folder."""
     from dataclasses import replace
 
     from .cameras import orbit
-    from .quality import sample
-    from .train import RECIPES, Recipe, TrainingSet
-    from .train import train as run_training
+    from .minis.exams import sample
+    from .minis.text_to_image import RECIPES, Recipe, TrainingSet
+    from .minis.text_to_image import train as run_training
     from .viz.pictures import png, sheet
     from .worlds import folder, icons
 
     given = {"steps": steps, "autoencoder_steps": autoencoder_steps, "batch": batch}
     given = {name: value for name, value in given.items() if value is not None}
     if world == "toybox-novel-view":
-        from .train_novel_view import RECIPE, ViewPairs, train_novel_view
+        from .minis.novel_view import RECIPE, ViewPairs, train_novel_view
 
         recipe = replace(RECIPE, seed=seed, precision=precision, **given)
         train_novel_view(ViewPairs.toys(), out, recipe, device=device, every=every)
-        typer.echo(f"{out}: a pipeline folder; dsd_lab.load_prior(\"{out}\") opens it")
+        typer.echo(f'{out}: a pipeline folder; dsd_lab.load_prior("{out}") opens it')
         return
     recipe = replace(RECIPES.get(world, Recipe()), seed=seed, precision=precision, **given)
-    data = TrainingSet.toys() if world == "toybox" else TrainingSet.of(icons() if world == "icons" else folder(world))
-    shown = list(dict.fromkeys(texts[0] for texts in data.captions))[::max(1, len(data.captions) // 64)][:6]
+    data = (
+        TrainingSet.toys()
+        if world == "toybox"
+        else TrainingSet.of(icons() if world == "icons" else folder(world))
+    )
+    shown = list(dict.fromkeys(texts[0] for texts in data.captions))[
+        :: max(1, len(data.captions) // 64)
+    ][:6]
 
     def pictures(pipe, step):
+        from .files import write_file
         from .priors import PipelinePrior
-        from .report import write_file
 
         prior = PipelinePrior(pipe, device="cpu")
         made = sample(prior, shown, range(8), 25, 4.0, cameras=orbit(8) if prior.cameras else None)
         (out / "samples").mkdir(exist_ok=True)
-        write_file(out / "samples" / f"{step:06d}.png", png(sheet(dict(zip(shown, made, strict=True)), title=f"step {step}")))
+        write_file(
+            out / "samples" / f"{step:06d}.png",
+            png(sheet(dict(zip(shown, made, strict=True)), title=f"step {step}")),
+        )
 
     run_training(data, out, recipe, device=device, every=every, samples=pictures)
-    typer.echo(f"{out}: a pipeline folder; dsd_lab.load_prior(\"{out}\") opens it")
+    typer.echo(f'{out}: a pipeline folder; dsd_lab.load_prior("{out}") opens it')
 
 
 @app.command()
 def quality(
-    name: Annotated[str, typer.Argument(help="A mini: a shipped one, or a folder that `dsd-lab train` wrote.")],
-    world: Annotated[str | None, typer.Option(help='What it has seen, as for `train`; shipped ones know.')] = None,
-    cfg: Annotated[float | None, typer.Option(help="Guidance; 4, of new views 2, if not given.")] = None,
+    name: Annotated[
+        str, typer.Argument(help="A mini: a shipped one, or a folder that `dsd-lab train` wrote.")
+    ],
+    world: Annotated[
+        str | None, typer.Option(help="What it has seen, as for `train`; shipped ones know.")
+    ] = None,
+    cfg: Annotated[
+        float | None, typer.Option(help="Guidance; 4, of new views 2, if not given.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="DDIM steps.")] = 25,
-    card: Annotated[bool, typer.Option(help="Write the model card and the sheet of samples into its folder.")] = False,
+    card: Annotated[
+        bool, typer.Option(help="Write the model card and the sheet of samples into its folder.")
+    ] = False,
 ) -> None:
-    """Measure a mini: whether samples show what was asked for, how near they are to the training's pictures, how diverse."""
+    """Measure a mini: whether samples show what was asked for, how near they are to the training's
+    pictures, how diverse.
+    """
     from dataclasses import asdict
 
     from tqdm import tqdm
 
-    from .card import write_card
+    from .minis.card import write_card
+    from .minis.exams import measure
     from .priors import MODELS, load_pipeline, load_prior
-    from .quality import measure
     from .worlds import folder, icons, toy_shop
 
     if world is None:
@@ -229,9 +368,14 @@ def quality(
         seen = icons() if world == "icons" else toy_shop() if world == "toybox" else folder(world)
         prior = load_pipeline(name, world=seen, name=Path(name).name)
     if prior.asked_by == "picture":
-        from .quality_novel_view import measure, write_card
+        from .minis.exam_novel_view import measure, write_card
     with tqdm(unit=" of them", disable=None) as bar:
-        measured, samples = measure(prior, steps=steps, progress=lambda _: bar.update(), **({} if cfg is None else {"cfg": cfg}))
+        measured, samples = measure(
+            prior,
+            steps=steps,
+            progress=lambda _: bar.update(),
+            **({} if cfg is None else {"cfg": cfg}),
+        )
     for key, value in asdict(measured).items():
         typer.echo(f"{key:<16} {value:.3f}" if isinstance(value, float) else f"{key:<16} {value}")
     if card:
@@ -241,12 +385,25 @@ def quality(
 @app.command()
 def lab() -> None:
     """Open the course in JupyterLab."""
-    raise SystemExit(subprocess.call([sys.executable, "-m", "jupyter", "lab", str(notebooks_folder() / "00_start_here.ipynb")]))
+    raise SystemExit(
+        subprocess.call(
+            [
+                sys.executable,
+                "-m",
+                "jupyter",
+                "lab",
+                str(notebooks_folder() / "00_start_here.ipynb"),
+            ]
+        )
+    )
 
 
 @app.command()
 def notebooks(
-    names: Annotated[list[str] | None, typer.Argument(help="File names such as 01_ddim_trajectories.ipynb; all if none.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="File names such as 01_ddim_trajectories.ipynb; all if none."),
+    ] = None,
 ) -> None:
     """Re-execute notebooks from top to bottom and save them; one that fails is left as it was."""
     from nbclient.exceptions import CellExecutionError
@@ -254,10 +411,14 @@ def notebooks(
     from .course.execute import execute
 
     folder = notebooks_folder()
-    paths = [folder / Path(name).name for name in names] if names else sorted(folder.glob("*.ipynb"))
+    paths = (
+        [folder / Path(name).name for name in names] if names else sorted(folder.glob("*.ipynb"))
+    )
     for path in paths:
         if not path.is_file():
-            raise ValueError(f"no notebook {path.name}; there are: {', '.join(p.name for p in sorted(folder.glob('*.ipynb')))}")
+            raise ValueError(
+                f"no notebook {path.name}; there are: {', '.join(p.name for p in sorted(folder.glob('*.ipynb')))}"
+            )
     for path in paths:
         try:
             typer.echo(f"{path.name}: {execute(path):.0f} s")

@@ -1,4 +1,5 @@
-"""All randomness: a seed's starting noise e* and the draws of its run, from explicit generators on the CPU.
+"""All randomness: a seed's starting noise e* and the draws of its run, from explicit generators on
+the CPU.
 
 A seed draws the same bits alone and in any batch, on any device and in any dtype.
 """
@@ -13,7 +14,9 @@ from torch import Tensor
 
 
 def check_seeds(seeds: Sequence[int]) -> list[int]:
-    """`seeds` as a list. Raises TypeError or ValueError unless it is a non-empty sequence of ints in 0..2^63-1."""
+    """`seeds` as a list. Raises TypeError or ValueError unless it is a non-empty sequence of ints
+    in 0..2^63-1.
+    """
     if isinstance(seeds, (int, str)) or not hasattr(seeds, "__iter__"):
         raise TypeError(f"seeds must be a sequence of ints such as [0, 1, 2, 3], got {seeds!r}")
     seeds = list(seeds)
@@ -25,16 +28,25 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
     return [int(seed) for seed in seeds]
 
 
-def starting_noise(seeds: Sequence[int], shape: tuple[int, ...], dtype=torch.float32, device="cpu") -> Tensor:
+def starting_noise(
+    seeds: Sequence[int], shape: tuple[int, ...], dtype=torch.float32, device="cpu"
+) -> Tensor:
     """e* of each seed, N(0, I): (B, *shape). Drawn in float32, then cast and moved."""
-    draw = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in check_seeds(seeds)]
+    draw = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        for seed in check_seeds(seeds)
+    ]
     return torch.stack(draw).to(device, dtype)
 
 
 class Draws:
-    """The random numbers of a run after e*: one generator a seed, made from the seed and the word "run"."""
+    """The random numbers of a run after e*: one generator a seed, made from the seed and the word
+    "run".
+    """
 
-    def __init__(self, seeds: Sequence[int], shape: tuple[int, ...], dtype=torch.float32, device="cpu"):
+    def __init__(
+        self, seeds: Sequence[int], shape: tuple[int, ...], dtype=torch.float32, device="cpu"
+    ):
         self.shape, self.dtype, self.device = shape, dtype, device
         self.generators = []
         for seed in check_seeds(seeds):
@@ -47,7 +59,9 @@ class Draws:
 
     def normal(self) -> Tensor:
         """N(0, I) for each seed: (B, *shape)."""
-        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators]).to(self.device, self.dtype)
+        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators]).to(
+            self.device, self.dtype
+        )
 
     def timesteps(self, low: int, high: int) -> Tensor:
         """U{low..high} for each seed: int64 (B,)."""
@@ -62,9 +76,11 @@ class Draws:
 
 
 class ViewDraws(Draws):
-    """The draws of one object seen from several views: one generator, asked in the order of the views.
+    """The draws of one object seen from several views: one generator, asked in the order of the
+    views.
 
-    views: how many the next draws are for. `generator` serves the object's other choices too: its cameras, its rays.
+    views: how many the next draws are for. `generator` serves the object's other choices too: its
+    cameras, its rays.
     """
 
     def __init__(self, seed: int, shape: tuple[int, ...], dtype=torch.float32, device="cpu"):
@@ -77,4 +93,6 @@ class ViewDraws(Draws):
 
     def normal(self) -> Tensor:
         """N(0, I) for each view: (V, *shape)."""
-        return torch.randn((self.views, *self.shape), generator=self.generator).to(self.device, self.dtype)
+        return torch.randn((self.views, *self.shape), generator=self.generator).to(
+            self.device, self.dtype
+        )

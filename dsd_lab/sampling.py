@@ -13,7 +13,8 @@ from .priors import Condition, Prior
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """A kept DDIM path: K levels, noisiest first for `ddim`; t (K,) int64; x_t, eps, x0 (K, B, *shape).
+    """A kept DDIM path: K levels, noisiest first for `ddim`; t (K,) int64; x_t, eps, x0 (K, B,
+    *shape).
 
     `eps` and `x0` are the guided predictions at (x_t, t), also at the last level.
     """
@@ -26,7 +27,9 @@ class Trajectory:
 
     @property
     def final(self) -> Tensor:
-        """The clean result: the last level's x0-prediction (a picture at t = 0 still carries noise), (B, *shape)."""
+        """The clean result: the last level's x0-prediction (a picture at t = 0 still carries
+        noise), (B, *shape).
+        """
         return self.x0[-1]
 
     @property
@@ -39,56 +42,88 @@ class Trajectory:
         return replace(self, x_t=self.x_t[:, items], eps=self.eps[:, items], x0=self.x0[:, items])
 
     def node(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The last kept level at or above t, and the item: two int64 indices shaped like t, (..., B)."""
+        """The last kept level at or above t, and the item: two int64 indices shaped like t, (...,
+        B).
+        """
         if bool((t > self.t[0]).any()):
             raise ValueError(f"the path begins at t = {self.t[0]}; asked for t = {t.max()}")
         falling = self.t.reshape(-1, *(1,) * t.ndim)
         return (falling >= t).sum(0) - 1, torch.arange(t.shape[-1]).expand(t.shape)
 
     def point(self, t: Tensor) -> Tensor:
-        """x_t anywhere on the path: one DDIM step from the last kept level at or above t, no network call.
+        """x_t anywhere on the path: one DDIM step from the last kept level at or above t, no
+        network call.
 
         t: int64 (..., B), none above the first level; returns (..., B, *shape).
         """
         node = self.node(t)
-        x_t = self.prior.schedule.add_noise(self.x0[node].flatten(0, -self.x0.ndim + 1), t.flatten(),
-                                            self.eps[node].flatten(0, -self.eps.ndim + 1))
+        x_t = self.prior.schedule.add_noise(
+            self.x0[node].flatten(0, -self.x0.ndim + 1),
+            t.flatten(),
+            self.eps[node].flatten(0, -self.eps.ndim + 1),
+        )
         return x_t.reshape(*t.shape, *self.x0.shape[2:])
 
 
 def check_levels(levels: Sequence[int] | Tensor, prior: Prior, falling: bool) -> Tensor:
-    """`levels` as int64 (K,). Raises ValueError unless they are strictly monotone timesteps of the prior."""
+    """`levels` as int64 (K,). Raises ValueError unless they are strictly monotone timesteps of the
+    prior.
+    """
     t = prior.schedule.check(torch.as_tensor(levels)).reshape(-1)
     steps = t.diff() * (-1 if falling else 1)
     if len(t) < 1 or bool((steps <= 0).any()):
-        raise ValueError(f"levels must be strictly {'falling' if falling else 'rising'} timesteps, got {t.tolist()}")
+        raise ValueError(
+            f"levels must be strictly {'falling' if falling else 'rising'} timesteps, got {t.tolist()}"
+        )
     return t
 
 
 @torch.no_grad()
-def ddim(prior: Prior, noise: Tensor, cond: Condition, steps: int = 50, cfg: float = 7.5,
-         levels: Sequence[int] | None = None) -> Trajectory:
+def ddim(
+    prior: Prior,
+    noise: Tensor,
+    cond: Condition,
+    steps: int = 50,
+    cfg: float = 7.5,
+    levels: Sequence[int] | None = None,
+) -> Trajectory:
     """Follow the probability-flow ODE from noise to a clean picture by DDIM with eta = 0.
 
         x_s = alpha_s x0hat(x_t, t) + sigma_s e_g(x_t, t)    for each next level s < t
 
-    noise: (B, *shape) at the first level. levels: any falling timesteps in place of int(linspace(999, 0, steps + 1)).
+    noise: (B, *shape) at the first level. levels: any falling timesteps in place of
+    int(linspace(999, 0, steps + 1)).
     Raises ValueError for bad steps, levels or shapes. Source: arXiv 2010.02502, eq. 12.
     """
-    t = prior.schedule.timesteps(steps) if levels is None else check_levels(levels, prior, falling=True)
+    t = (
+        prior.schedule.timesteps(steps)
+        if levels is None
+        else check_levels(levels, prior, falling=True)
+    )
     return _follow(prior, noise, cond, cfg, t)
 
 
 @torch.no_grad()
-def ddim_invert(prior: Prior, x: Tensor, cond: Condition, steps: int = 50, cfg: float = 1.0,
-                levels: Sequence[int] | None = None) -> Trajectory:
+def ddim_invert(
+    prior: Prior,
+    x: Tensor,
+    cond: Condition,
+    steps: int = 50,
+    cfg: float = 1.0,
+    levels: Sequence[int] | None = None,
+) -> Trajectory:
     """Follow the same ODE upwards: from x at the lowest level to the noise that leads to it.
 
-    x: (B, *shape), taken as the point at levels[0] (t = 0 by default). The noise found is `x_t[-1]`. The
-    prediction at the lower level stands for the whole step, so a round trip's error halves when steps double.
+    x: (B, *shape), taken as the point at levels[0] (t = 0 by default). The noise found is
+    `x_t[-1]`. The prediction at the lower level stands for the whole step, so a round trip's error
+    halves when steps double.
     Source: arXiv 2010.02502, section 4.3.
     """
-    t = prior.schedule.timesteps(steps).flip(0) if levels is None else check_levels(levels, prior, falling=False)
+    t = (
+        prior.schedule.timesteps(steps).flip(0)
+        if levels is None
+        else check_levels(levels, prior, falling=False)
+    )
     return _follow(prior, x, cond, cfg, t)
 
 

@@ -1,6 +1,6 @@
 """The noise schedule: how much signal and how much noise a picture holds at timestep t.
 
-    x_t = alpha[t] x0 + sigma[t] eps,    alpha[t]^2 + sigma[t]^2 = 1,    t = 0 (clean) ... T - 1 (noisiest)
+x_t = alpha[t] x0 + sigma[t] eps,    alpha[t]^2 + sigma[t]^2 = 1,    t = 0 (clean) ... T - 1 (noisiest)
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
-    """Signal and noise levels of a variance-preserving diffusion, and what a network's output means.
+    """Signal and noise levels of a variance-preserving diffusion, and what a network's output
+    means.
 
     Shapes: `alphas_cumprod`, `alpha`, `sigma`, `ratio` are float64 tensors (T,).
-    Source: DDPM (arXiv 2006.11239) with the notation of DDIM (arXiv 2010.02502); v from arXiv 2202.00512.
+    Source: DDPM (arXiv 2006.11239) with the notation of DDIM (arXiv 2010.02502); v from arXiv
+    2202.00512.
     """
 
     alphas_cumprod: Tensor
@@ -29,10 +31,18 @@ class NoiseSchedule:
 
     def __post_init__(self):
         if self.prediction_type not in PREDICTION_TYPES:
-            raise ValueError(f'unknown prediction type "{self.prediction_type}"; allowed: {", ".join(PREDICTION_TYPES)}')
+            raise ValueError(
+                f'unknown prediction type "{self.prediction_type}"; allowed: {", ".join(PREDICTION_TYPES)}'
+            )
         acp = self.alphas_cumprod
-        if acp.ndim != 1 or len(acp) < 2 or not bool((acp[1:] < acp[:-1]).all() & (acp[0] < 1) & (acp[-1] >= 0)):
-            raise ValueError("alphas_cumprod must be a 1-D tensor that falls strictly within 1 > ... >= 0")
+        if (
+            acp.ndim != 1
+            or len(acp) < 2
+            or not bool((acp[1:] < acp[:-1]).all() & (acp[0] < 1) & (acp[-1] >= 0))
+        ):
+            raise ValueError(
+                "alphas_cumprod must be a 1-D tensor that falls strictly within 1 > ... >= 0"
+            )
         object.__setattr__(self, "alphas_cumprod", acp.to(torch.float64))
 
     @classmethod
@@ -57,10 +67,13 @@ class NoiseSchedule:
             bar = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
             betas = (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
         else:
-            raise ValueError(f'unknown beta schedule "{kind}"; allowed: linear, scaled_linear, squaredcos_cap_v2')
+            raise ValueError(
+                f'unknown beta schedule "{kind}"; allowed: linear, scaled_linear, squaredcos_cap_v2'
+            )
         acp = torch.cumprod(1 - betas, dim=0)
         if config.get("rescale_betas_zero_snr"):
-            # arXiv 2305.08891, algorithm 1: shift and stretch sqrt(acp) so that the last level is pure noise
+            # arXiv 2305.08891, algorithm 1: shift and stretch sqrt(acp) so that the last level is
+            # pure noise
             root = acp.sqrt()
             acp = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
         return cls(acp, config.get("prediction_type", "epsilon"))
@@ -68,8 +81,14 @@ class NoiseSchedule:
     @classmethod
     def stable_diffusion(cls, prediction_type: str = "epsilon") -> NoiseSchedule:
         """Stable Diffusion's schedule (scaled linear, 0.00085 to 0.012, 1000 steps)."""
-        return cls.from_diffusers({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
-                                   "prediction_type": prediction_type})
+        return cls.from_diffusers(
+            {
+                "beta_schedule": "scaled_linear",
+                "beta_start": 0.00085,
+                "beta_end": 0.012,
+                "prediction_type": prediction_type,
+            }
+        )
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
@@ -88,26 +107,36 @@ class NoiseSchedule:
         return self.sigma / self.alpha
 
     def check(self, t: int | Tensor) -> Tensor:
-        """`t` as an int64 tensor, () or (B,). Raises TypeError or ValueError unless it holds integers in 0..T-1."""
+        """`t` as an int64 tensor, () or (B,). Raises TypeError or ValueError unless it holds
+        integers in 0..T-1.
+        """
         t = torch.as_tensor(t)
         if t.dtype.is_floating_point or t.dtype == torch.bool or t.ndim > 1:
-            raise TypeError(f"t must be an int or a 1-D tensor of ints in 0..{len(self) - 1}, "
-                            f"got {t.dtype} of shape {tuple(t.shape)}")
+            raise TypeError(
+                f"t must be an int or a 1-D tensor of ints in 0..{len(self) - 1}, "
+                f"got {t.dtype} of shape {tuple(t.shape)}"
+            )
         if bool((t < 0).any() | (t >= len(self)).any()):
             raise ValueError(f"t must lie in 0..{len(self) - 1}, got {t.tolist()}")
         return t.long()
 
     def at(self, name: str, t: int | Tensor, like: Tensor) -> Tensor:
-        """`alpha`, `sigma` or `ratio` at t, in the dtype and on the device of `like`, shaped to multiply it."""
+        """`alpha`, `sigma` or `ratio` at t, in the dtype and on the device of `like`, shaped to
+        multiply it.
+        """
         values = getattr(self, name)[self.check(t).cpu()].to(like.device, like.dtype)
-        return values.reshape(values.shape + (1,) * (like.ndim - values.ndim)) if values.ndim else values
+        return (
+            values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
+            if values.ndim
+            else values
+        )
 
     def add_noise(self, x0: Tensor, t: int | Tensor, eps: Tensor) -> Tensor:
         """x_t = alpha x0 + sigma eps; x0 and eps (B, ...)."""
         return self.at("alpha", t, x0) * x0 + self.at("sigma", t, x0) * eps
 
-    # What a network's output at (x_t, t) stands for. Both come from the native output, so that v and sample prediction
-    # never divide by a small alpha. v = alpha eps - sigma x0.
+    # What a network's output at (x_t, t) stands for. Both come from the native output, so that v
+    # and sample prediction never divide by a small alpha. v = alpha eps - sigma x0.
 
     def to_eps(self, output: Tensor, x_t: Tensor, t: int | Tensor) -> Tensor:
         """The noise in x_t, like x_t."""
@@ -124,7 +153,9 @@ class NoiseSchedule:
         return (x_t - s * output) / a if self.prediction_type == "epsilon" else a * x_t - s * output
 
     def timesteps(self, steps: int) -> Tensor:
-        """The `steps` + 1 levels of a sampling path: int(linspace(T - 1, 0)), noisiest first; int64 (steps + 1,)."""
+        """The `steps` + 1 levels of a sampling path: int(linspace(T - 1, 0)), noisiest first; int64
+        (steps + 1,).
+        """
         if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps < len(self):
             raise ValueError(f"steps must be an int in 1..{len(self) - 1}, got {steps!r}")
         return torch.linspace(len(self) - 1, 0, steps + 1, dtype=torch.float64).long()

@@ -1,4 +1,6 @@
-"""The few lines that compose the rooms: from a prompt and seeds to pictures, and to a comparison of methods."""
+"""The few lines that compose the rooms: from a prompt and seeds to pictures, and to a comparison of
+methods.
+"""
 
 from __future__ import annotations
 
@@ -10,66 +12,106 @@ from pathlib import Path
 from torch import Tensor
 
 from .cameras import Camera
-from .distill import Run, check_settings, distill
-from .distill_scene import SCENE_DSD, STAGES, SceneRun, Stage, distill_scene
+from .distill.pictures import Run, check_settings, distill
+from .distill.scenes import SCENE_DSD, STAGES, SceneRun, Stage, distill_scene
 from .draws import check_seeds
 from .inputs import input_view
 from .methods import DSDStar, Method
-from .metrics import Report, evaluate
+from .metrics.pictures import Report, evaluate
 from .priors import Prior
 from .sampling import ddim
 from .scene import Scene
 
-# guidance as in Zero-1-to-3's own distillation. t falls evenly, so that the scene can follow while the back is decided: where
-# it lags, its own plain back is taken for a wish
+# guidance as in Zero-1-to-3's own distillation. t falls evenly, so that the scene can follow while
+# the back is decided: where it lags, its own plain back is taken for a wish
 NOVEL_VIEW_DSD = replace(SCENE_DSD, cfg=3.0, anneal="linear")
-# for priors that denoise each view alone: first four views, of which one is of the back, whose own path then decides it. If
-# many views of the back begin, each on a path of its own, they settle on what lies between their wishes, and that is the same
-# for every seed
+# for priors that denoise each view alone: first four views, of which one is of the back, whose own
+# path then decides it. If many views of the back begin, each on a path of its own, they settle on
+# what lies between their wishes, and that is the same for every seed
 NOVEL_VIEW_STAGES = (Stage(32, 32, 0.6, 4, ring=4), Stage(32, 32, 0.2, 4), Stage(64, 64, 0.2, 2))
 
 
-def distill_images(prior: Prior, prompt: str | Sequence[str], method: Method, seeds: Sequence[int], steps: int = 300, *,
-                   negative: str | Sequence[str] | None = None, progress: Callable[[Run], None] | None = None,
-                   **settings) -> Run:
+def distill_images(
+    prior: Prior,
+    prompt: str | Sequence[str],
+    method: Method,
+    seeds: Sequence[int],
+    steps: int = 300,
+    *,
+    negative: str | Sequence[str] | None = None,
+    progress: Callable[[Run], None] | None = None,
+    **settings,
+) -> Run:
     """Distil one picture a seed and return the finished run: `run.images` (B, 3, H, W) in [0, 1].
 
-    prompt: one for all seeds, or one a seed. settings: as in `distill`. progress: called with the run after each step.
-    Ctrl-C returns what there is (`run.finished` tells). Raises TypeError for a prior of points, ValueError for
-    anything that cannot be.
+    prompt: one for all seeds, or one a seed. settings: as in `distill`. progress: called with the
+    run after each step. Ctrl-C returns what there is (`run.finished` tells). Raises TypeError for a
+    prior of points, ValueError for anything that cannot be.
     """
     if len(prior.shape) != 3:
-        raise TypeError(f"distill_images needs a prior of pictures; {prior.name} has items of shape {prior.shape}: use distill")
-    return distill(prior, prior.condition(prompt, negative), method, seeds, steps, **settings).finish(progress)
+        raise TypeError(
+            f"distill_images needs a prior of pictures; {prior.name} has items of shape {prior.shape}: use distill"
+        )
+    return distill(
+        prior, prior.condition(prompt, negative), method, seeds, steps, **settings
+    ).finish(progress)
 
 
-def text_to_3d(prior: Prior, prompt: str, method: Method = SCENE_DSD, seed: int = 0, steps: int = 400, *,
-               checkpoint: str | Path | None = None, every: int = 50, progress: Callable[[SceneRun], None] | None = None,
-               **settings) -> Scene:
-    """Distil one object from a prior of views and return the scene: `scene.render(camera)`, `.mesh()`, `.turntable(path)`.
+def text_to_3d(
+    prior: Prior,
+    prompt: str,
+    method: Method = SCENE_DSD,
+    seed: int = 0,
+    steps: int = 400,
+    *,
+    checkpoint: str | Path | None = None,
+    every: int = 50,
+    progress: Callable[[SceneRun], None] | None = None,
+    **settings,
+) -> Scene:
+    """Distil one object from a prior of views and return the scene: `scene.render(camera)`,
+    `.mesh()`, `.turntable(path)`.
 
-    method: DSD in its "x0" form down to t_min = 0.02 unless given, which lets the views agree (see lesson 07).
-    checkpoint: a .safetensors file, written every so many steps and on Ctrl-C; if it is there, the run goes on from it, to the
-    same result. settings: as in `distill_scene`. progress: called with the run after each step.
-    Ctrl-C returns what there is. Raises ValueError for anything that cannot be, a checkpoint of another run among it.
+    method: DSD in its "x0" form down to t_min = 0.02 unless given, which lets the views agree (see
+    lesson 07).
+    checkpoint: a .safetensors file, written every so many steps and on Ctrl-C; if it is there, the
+    run goes on from it, to the same result. settings: as in `distill_scene`. progress: called with
+    the run after each step. Ctrl-C returns what there is. Raises ValueError for anything that
+    cannot be, a checkpoint of another run among it.
     """
-    return _driven(distill_scene(prior, prompt, method, seed, steps, **settings), checkpoint, every, progress)
+    return _driven(
+        distill_scene(prior, prompt, method, seed, steps, **settings), checkpoint, every, progress
+    )
 
 
-def image_to_3d(prior: Prior, image, method: Method = NOVEL_VIEW_DSD, seed: int = 0, steps: int = 300, *,
-                image_camera: Camera | None = None, stages: Sequence[Stage] | None = None,
-                checkpoint: str | Path | None = None, every: int = 50, progress: Callable[[SceneRun], None] | None = None,
-                **settings) -> Scene:
+def image_to_3d(
+    prior: Prior,
+    image,
+    method: Method = NOVEL_VIEW_DSD,
+    seed: int = 0,
+    steps: int = 300,
+    *,
+    image_camera: Camera | None = None,
+    stages: Sequence[Stage] | None = None,
+    checkpoint: str | Path | None = None,
+    every: int = 50,
+    progress: Callable[[SceneRun], None] | None = None,
+    **settings,
+) -> Scene:
     """Reconstruct one object from one picture, by a prior of new views, and return the scene.
 
-    The scene is fitted to the picture at every step, and distilled from all other views: what the picture does not show is
-    the prior's, and the seed's. image, image_camera: as for `dsd_lab.input_view`, which says what is assumed of the camera.
-    method: DSD as in `text_to_3d`, with guidance 3 and t falling evenly. stages: by default, if the prior denoises each view
-    alone, four views at first, then all; both matter for what the picture does not show. The rest as in `text_to_3d`.
+    The scene is fitted to the picture at every step, and distilled from all other views: what the
+    picture does not show is the prior's, and the seed's. image, image_camera: as for
+    `dsd_lab.input_view`, which says what is assumed of the camera.
+    method: DSD as in `text_to_3d`, with guidance 3 and t falling evenly. stages: by default, if the
+    prior denoises each view alone, four views at first, then all; both matter for what the picture
+    does not show. The rest as in `text_to_3d`.
     Raises TypeError or ValueError for anything that cannot be.
     """
     if prior.asked_by != "picture":
-        raise TypeError(f'{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "toybox-novel-view"')
+        raise TypeError(
+            f'{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "toybox-novel-view"'
+        )
     view = input_view(image, image_camera, prior.picture_size)
     if stages is None:
         stages = STAGES if prior.views_per_item > 1 else NOVEL_VIEW_STAGES
@@ -77,15 +119,24 @@ def image_to_3d(prior: Prior, image, method: Method = NOVEL_VIEW_DSD, seed: int 
     return _driven(run, checkpoint, every, progress)
 
 
-def _driven(run: SceneRun, checkpoint: str | Path | None, every: int, progress: Callable[[SceneRun], None] | None) -> Scene:
-    """The scene of a run that is resumed from its checkpoint if there is one, driven to its end, and kept on the way."""
+def _driven(
+    run: SceneRun,
+    checkpoint: str | Path | None,
+    every: int,
+    progress: Callable[[SceneRun], None] | None,
+) -> Scene:
+    """The scene of a run that is resumed from its checkpoint if there is one, driven to its end,
+    and kept on the way.
+    """
     file = None if checkpoint is None else Path(checkpoint)
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise ValueError(f"every must be an int of at least 1, got {every!r}")
     if file is not None and not file.parent.is_dir():
         raise ValueError(f"there is no folder {file.parent} for the checkpoint")
     if file is not None and file.is_dir():
-        raise ValueError(f"{file} is a folder; give a file for the checkpoint, such as {file / 'scene.safetensors'}")
+        raise ValueError(
+            f"{file} is a folder; give a file for the checkpoint, such as {file / 'scene.safetensors'}"
+        )
     if file is not None and file.is_file():
         run.resume(file)
 
@@ -94,6 +145,7 @@ def _driven(run: SceneRun, checkpoint: str | Path | None, every: int, progress: 
             run.save(file)
         if progress:
             progress(run)
+
     run.finish(after_step)
     if file is not None:
         run.save(file)
@@ -104,8 +156,8 @@ def _driven(run: SceneRun, checkpoint: str | Path | None, every: int, progress: 
 class Result:
     """One method on one prompt: images (B, 3, H, W), its report, and what it took.
 
-    evaluations: predictions an item, in all. seconds: its share of the batch's. settings: start, optimiser, rate, ... as
-    they were used.
+    evaluations: predictions an item, in all. seconds: its share of the batch's. settings: start,
+    optimiser, rate, ... as they were used.
     """
 
     images: Tensor
@@ -116,21 +168,35 @@ class Result:
     finished: bool = True
 
 
-def compare(prior: Prior, prompts: Sequence[str], methods: Mapping[str, Method], seeds: Sequence[int], steps: int = 300, *,
-            cfg: float = 7.5, ddim_steps: int = 50, progress: Callable[[str, Run], None] | None = None,
-            **settings) -> dict[str, dict[str, Result]]:
-    """DDIM and each method from the same seeds, measured alike: {prompt: {name: result}}, "DDIM" first.
+def compare(
+    prior: Prior,
+    prompts: Sequence[str],
+    methods: Mapping[str, Method],
+    seeds: Sequence[int],
+    steps: int = 300,
+    *,
+    cfg: float = 7.5,
+    ddim_steps: int = 50,
+    progress: Callable[[str, Run], None] | None = None,
+    **settings,
+) -> dict[str, dict[str, Result]]:
+    """DDIM and each method from the same seeds, measured alike: {prompt: {name: result}}, "DDIM"
+    first.
 
-    prompts: all of them run in one batch, each with all seeds. methods: by the name to show; their own cfg counts.
-    steps: of every method but DSD*, which takes DDIM's. settings: as in `distill`, for all. progress: called with the
-    name and the run after each step.
-    Ctrl-C ends the comparison after the step under way: what it returns then has results with finished=False.
+    prompts: all of them run in one batch, each with all seeds. methods: by the name to show; their
+    own cfg counts.
+    steps: of every method but DSD*, which takes DDIM's. settings: as in `distill`, for all.
+    progress: called with the name and the run after each step. Ctrl-C ends the comparison after the
+    step under way: what it returns then has results with finished=False.
     """
     if isinstance(prompts, str):
         raise TypeError(f'prompts must be a sequence of prompts, got one; give ["{prompts}"]')
     if "DDIM" in methods:
         raise ValueError('"DDIM" names the reference; give the method another name')
-    seeds, steps_of = check_seeds(seeds), {name: ddim_steps if isinstance(m, DSDStar) else steps for name, m in methods.items()}
+    seeds, steps_of = (
+        check_seeds(seeds),
+        {name: ddim_steps if isinstance(m, DSDStar) else steps for name, m in methods.items()},
+    )
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"the seeds repeat: {seeds}; a seed counts once in a comparison")
     for name, method in methods.items():

@@ -1,11 +1,20 @@
-"""What every test and every notebook under test runs with: two threads unless told otherwise, no network, no font-cache noise.
+"""What every test and every notebook under test runs with: two threads unless told otherwise, no
+network, no font-cache noise.
 
-Threads sleep while they wait: on a machine that does other things too, spinning ones make small tensors forty times slower.
+Threads sleep while they wait: on a machine that does other things too, spinning ones make small
+tensors forty times slower.
 """
 
 import os
 
-os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "MPLBACKEND": "agg", "OMP_WAIT_POLICY": "PASSIVE"})
+os.environ.update(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "MPLBACKEND": "agg",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+)
 os.environ["MKL_NUM_THREADS"] = os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 import pytest  # noqa: E402
@@ -22,8 +31,15 @@ def small_world():
     g = torch.Generator().manual_seed(7)
     pixels = torch.randint(0, 256, (20, 3, 8, 8), generator=g, dtype=torch.uint8)
     label = torch.tensor([0] * 12 + [1] * 8)
-    return PictureWorld(name="small", prompts=("warm", "cold"), pixels=pixels, label=label,
-                        sources=(Source("made here", "noise", "Apache-2.0"),) * 20, aliases={}, credit="")
+    return PictureWorld(
+        name="small",
+        prompts=("warm", "cold"),
+        pixels=pixels,
+        label=label,
+        sources=(Source("made here", "noise", "Apache-2.0"),) * 20,
+        aliases={},
+        credit="",
+    )
 
 
 class FixedDraws:

@@ -1,11 +1,24 @@
-"""Cameras: positions and poses worked by hand, rays that project back, and the fixed and random sets."""
+"""Cameras: positions and poses worked by hand, rays that project back, and the fixed and random
+sets.
+"""
 
 import math
 
 import pytest
 import torch
 
-from dsd_lab.cameras import BANK, HELD_OUT, Camera, bank, check_cameras, nearest, orbit, project, rays, sample_cameras
+from dsd_lab.cameras import (
+    BANK,
+    HELD_OUT,
+    Camera,
+    bank,
+    check_cameras,
+    nearest,
+    orbit,
+    project,
+    rays,
+    sample_cameras,
+)
 
 X, Y, Z = torch.eye(3, dtype=torch.float64)
 ODD = [Camera(), Camera(33, -12, 2.5, 50), Camera(-150, 80, 4, 20), Camera(10, 90), Camera(10, -90)]
@@ -42,7 +55,9 @@ def test_pose_is_a_rotation(camera):
     assert torch.allclose(camera.position, camera.distance * turn[:, 2])
 
 
-@pytest.mark.parametrize(("given", "wrapped"), [(180, 180), (-180, 180), (190, -170), (-190, 170), (720, 0), (45, 45)])
+@pytest.mark.parametrize(
+    ("given", "wrapped"), [(180, 180), (-180, 180), (190, -170), (-190, 170), (720, 0), (45, 45)]
+)
 def test_azimuth_wraps(given, wrapped):
     assert Camera(given).azimuth == wrapped
     assert Camera(given) == Camera(wrapped) and len({Camera(given), Camera(wrapped)}) == 1
@@ -104,11 +119,16 @@ def test_where_axes_land(point, azimuth, column, row):
 
 
 def test_behind_the_camera_is_nan():
-    assert project(torch.stack([4 * Z, Z]), Camera(0, 0), 8).isnan().all(-1).tolist() == [True, False]
+    assert project(torch.stack([4 * Z, Z]), Camera(0, 0), 8).isnan().all(-1).tolist() == [
+        True,
+        False,
+    ]
 
 
 def test_the_unit_sphere_is_in_the_picture():
-    around = torch.nn.functional.normalize(torch.randn(4000, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    around = torch.nn.functional.normalize(
+        torch.randn(4000, 3, generator=torch.Generator().manual_seed(0)), dim=1
+    )
     pixels = torch.stack([project(around, camera, 64) for camera in BANK + HELD_OUT])
     assert pixels.min() > 0 and pixels.max() < 64
 
@@ -141,7 +161,11 @@ def test_check_cameras():
 
 def test_orbit():
     assert [camera.azimuth for camera in orbit(4, start=90)] == [90, 180, -90, 0]
-    assert set(orbit(3, 10, 2, 30)) == {Camera(0, 10, 2, 30), Camera(120, 10, 2, 30), Camera(240, 10, 2, 30)}
+    assert set(orbit(3, 10, 2, 30)) == {
+        Camera(0, 10, 2, 30),
+        Camera(120, 10, 2, 30),
+        Camera(240, 10, 2, 30),
+    }
     with pytest.raises(ValueError, match="views must be an int of at least 1, got 0"):
         orbit(0)
 
@@ -159,9 +183,13 @@ def test_sample_cameras():
 
     cameras = draw(0)
     assert cameras == draw(0) and cameras != draw(1) and cameras[:3] == draw(0, 3)
-    assert len({camera.azimuth for camera in cameras}) == 50 and {camera.fov for camera in cameras} == {40}
+    assert len({camera.azimuth for camera in cameras}) == 50 and {
+        camera.fov for camera in cameras
+    } == {40}
     assert all(-10 <= camera.elevation <= 45 and 2 <= camera.distance <= 4 for camera in cameras)
-    with pytest.raises(ValueError, match=r"fov must be \(low, high\) with low <= high, got \(50, 40\)"):
+    with pytest.raises(
+        ValueError, match=r"fov must be \(low, high\) with low <= high, got \(50, 40\)"
+    ):
         sample_cameras(1, torch.Generator(), fov=(50, 40))
     with pytest.raises(ValueError, match="count must be an int of at least 0, got -1"):
         sample_cameras(-1, torch.Generator())

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from dsd_lab import DSD, SDS, DSDStar, ImageSet, cli, compare, ddim, load_prior
 from dsd_lab.course.execute import execute
-from dsd_lab.report import deviations, file_names, slug, table_text, write_file, write_report
+from dsd_lab.files import file_names, slug, write_file
+from dsd_lab.studies.report import deviations, table_text, write_report
 
 METHODS = ["--method", "sds", "--method", "dsd", "--method", "dsd-star"]
 
@@ -35,10 +36,29 @@ def pictures(tmp_path):
 @pytest.fixture
 def run(pictures, tmp_path):
     """`dsd-lab run` on the folder: takes further options, returns click's result."""
+
     def go(*options, prompts=("wet",), methods=METHODS):
         wanted = [part for prompt in prompts for part in ("--prompt", prompt)]
-        return CliRunner().invoke(cli.app, ["run", "--prior", str(pictures), "--size", "8", "--seeds", "3", "--steps", "12",
-                                            "--out", str(tmp_path / "out"), *wanted, *methods, *options])
+        return CliRunner().invoke(
+            cli.app,
+            [
+                "run",
+                "--prior",
+                str(pictures),
+                "--size",
+                "8",
+                "--seeds",
+                "3",
+                "--steps",
+                "12",
+                "--out",
+                str(tmp_path / "out"),
+                *wanted,
+                *methods,
+                *options,
+            ],
+        )
+
     return go
 
 
@@ -51,20 +71,30 @@ def main(monkeypatch, capsys, *words):
     return stop.value.code or 0, out, err
 
 
-# ---- run ------------------------------------------------------------------------------------------------------------
+# ---- run -----------------------------------------------------------------------------------------
+
 
 def test_run_writes_the_numbers_of_compare(run, pictures, tmp_path):
     done = run("--cfg", "3")
     assert done.exit_code == 0, done.output
     got = json.loads((tmp_path / "out" / "results.json").read_text())
-    want = compare(load_prior(pictures, 8), ["wet"], {"SDS": SDS(cfg=3.0), "DSD": DSD(cfg=3.0), "DSD*": DSDStar(cfg=3.0)},
-                   range(3), 12, cfg=3.0)["wet"]
+    want = compare(
+        load_prior(pictures, 8),
+        ["wet"],
+        {"SDS": SDS(cfg=3.0), "DSD": DSD(cfg=3.0), "DSD*": DSDStar(cfg=3.0)},
+        range(3),
+        12,
+        cfg=3.0,
+    )["wet"]
     assert list(got["results"]) == ["wet"]
     assert list(got["results"]["wet"]) == ["DDIM", "SDS", "DSD", "DSD*"]
     for name, result in want.items():
         numbers = got["results"]["wet"][name]
         for key, value in vars(result.report).items():
-            assert numbers[key] == (value._asdict() if hasattr(value, "_asdict") else value), (name, key)
+            assert numbers[key] == (value._asdict() if hasattr(value, "_asdict") else value), (
+                name,
+                key,
+            )
         assert numbers["evaluations"] == result.evaluations
         assert numbers["settings"] == result.settings
         assert numbers["finished"] is True
@@ -83,7 +113,9 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tag = tag
-        self.links += [value for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
+        self.links += [
+            value for key, value in attrs if key in ("src", "href", "srcset", "data", "action")
+        ]
 
     def handle_data(self, data):
         if self.tag == "h2":
@@ -93,7 +125,12 @@ class Links(HTMLParser):
 def test_the_report_needs_no_other_file(run, tmp_path):
     assert run(prompts=("hot & cold", "wet")).exit_code == 0
     out = tmp_path / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["hot-cold.png", "report.html", "results.json", "wet.png"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "hot-cold.png",
+        "report.html",
+        "results.json",
+        "wet.png",
+    ]
     page = (out / "report.html").read_text()
     parsed = Links()
     parsed.feed(page)
@@ -122,7 +159,12 @@ def test_settings_given_hold_for_all_methods(run, tmp_path):
     got = json.loads((tmp_path / "out" / "results.json").read_text())
     for name in ("SDS", "DSD"):
         settings = got["results"]["wet"][name]["settings"]
-        assert (settings["start"], settings["lr"], settings["refresh"], settings["steps"]) == ("x0hat", 0.5, 2, 12)
+        assert (settings["start"], settings["lr"], settings["refresh"], settings["steps"]) == (
+            "x0hat",
+            0.5,
+            2,
+            12,
+        )
     assert got["about"]["seeds"] == [4, 9]
 
 
@@ -134,6 +176,7 @@ def interrupt_at(monkeypatch, step):
         if index == step:
             os.kill(os.getpid(), signal.SIGINT)
         return before(self, state, x, index, draws)
+
     monkeypatch.setattr(SDS, "gradient", gradient)
 
 
@@ -143,8 +186,9 @@ def test_ctrl_c_in_a_run_writes_what_there_is(run, tmp_path, monkeypatch):
     assert done.exit_code == 0
     assert "stopped early, in SDS: the report holds what there is" in done.stdout
     got = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
-    assert {prompt: {name: r["finished"] for name, r in rows.items()} for prompt, rows in got.items()} == {
-        prompt: {"DDIM": True, "SDS": False} for prompt in ("hot & cold", "wet")}
+    assert {
+        prompt: {name: r["finished"] for name, r in rows.items()} for prompt, rows in got.items()
+    } == {prompt: {"DDIM": True, "SDS": False} for prompt in ("hot & cold", "wet")}
     assert got["hot & cold"]["SDS"]["evaluations"] == 6 * 2  # the step under way is finished
     assert "<td>SDS<span>stopped early</span>" in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "hot-cold.png").is_file()
@@ -153,32 +197,55 @@ def test_ctrl_c_in_a_run_writes_what_there_is(run, tmp_path, monkeypatch):
 def test_ctrl_c_before_there_is_anything_writes_nothing(run, tmp_path, monkeypatch):
     def stopped(*args):
         raise KeyboardInterrupt
+
     monkeypatch.setattr("dsd_lab.tasks.ddim", stopped)
     assert run().exit_code != 0
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--prompt", "weet"], 'unknown prompt "weet"; did you mean "wet"?'),
-    (["--method", "dsdd"], 'unknown method "dsdd"; did you mean "dsd"?'),
-    (["--prior", "icon"], 'unknown prior "icon"; did you mean "icons"?'),
-    (["--seeds", "many"], 'cannot read the seeds "many"'),
-    (["--size", "4"], "size must be a whole number from 8 to 512"),
-    (["--cfg", "nan"], "cfg must be finite"),
-    (["--steps", "0"], "steps must be an int of at least 1, got 0"),
-    (["--start", "noise"], 'unknown start "noise"; allowed: zeros, x0hat'),
-    (["--lr", "-1"], "lr must be positive and finite, got -1.0"),
-    (["--refresh", "0"], "refresh must be an int of at least 1, got 0"),
-    (["--out", "FILE/below"], 'cannot write to the folder "FILE/below": Not a directory; choose another with --out'),
-])
-def test_bad_input_is_one_line_and_status_2(options, message, pictures, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--prompt", "weet"], 'unknown prompt "weet"; did you mean "wet"?'),
+        (["--method", "dsdd"], 'unknown method "dsdd"; did you mean "dsd"?'),
+        (["--prior", "icon"], 'unknown prior "icon"; did you mean "icons"?'),
+        (["--seeds", "many"], 'cannot read the seeds "many"'),
+        (["--size", "4"], "size must be a whole number from 8 to 512"),
+        (["--cfg", "nan"], "cfg must be finite"),
+        (["--steps", "0"], "steps must be an int of at least 1, got 0"),
+        (["--start", "noise"], 'unknown start "noise"; allowed: zeros, x0hat'),
+        (["--lr", "-1"], "lr must be positive and finite, got -1.0"),
+        (["--refresh", "0"], "refresh must be an int of at least 1, got 0"),
+        (
+            ["--out", "FILE/below"],
+            'cannot write to the folder "FILE/below": Not a directory; choose another with --out',
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    options, message, pictures, tmp_path, monkeypatch, capsys
+):
     (tmp_path / "file").write_text("kept")
-    options, message = ([part.replace("FILE", str(tmp_path / "file")) for part in words] for words in (options, [message]))
-    given = {"--prior": pictures, "--prompt": "wet", "--seeds": 2, "--steps": 4, "--size": 8, "--out": tmp_path / "out",
-             options[0]: options[1]}
-    status, out, err = main(monkeypatch, capsys, "run", *(part for pair in given.items() for part in pair))
+    options, message = (
+        [part.replace("FILE", str(tmp_path / "file")) for part in words]
+        for words in (options, [message])
+    )
+    given = {
+        "--prior": pictures,
+        "--prompt": "wet",
+        "--seeds": 2,
+        "--steps": 4,
+        "--size": 8,
+        "--out": tmp_path / "out",
+        options[0]: options[1],
+    }
+    status, out, err = main(
+        monkeypatch, capsys, "run", *(part for pair in given.items() for part in pair)
+    )
     assert status == 2
-    line = err.rstrip("\n").split("\r")[-1].removeprefix("\x1b[A").strip()  # after the progress bar, if it came to that
+    line = (
+        err.rstrip("\n").split("\r")[-1].removeprefix("\x1b[A").strip()
+    )  # after the progress bar, if it came to that
     assert line.startswith(f"dsd-lab: {message[0]}")
     assert "\n" not in line
     assert "Traceback" not in out + err
@@ -195,22 +262,43 @@ def test_help_and_no_command(monkeypatch, capsys):
     assert "refresh" in out  # colours may stand between the dashes
 
 
-@pytest.mark.parametrize(("text", "seeds"), [
-    ("3", [0, 1, 2]), ("1", [0]), ("3,5,8", [3, 5, 8]), ("8,", None), ("10-13", [10, 11, 12, 13]), ("4-4", [4]),
-    ("0", None), ("13-10", None), ("", None), ("-3", None), ("1-2-3", None), ("1.5", None), ("a,b", None),
-])
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("3", [0, 1, 2]),
+        ("1", [0]),
+        ("3,5,8", [3, 5, 8]),
+        ("8,", None),
+        ("10-13", [10, 11, 12, 13]),
+        ("4-4", [4]),
+        ("0", None),
+        ("13-10", None),
+        ("", None),
+        ("-3", None),
+        ("1-2-3", None),
+        ("1.5", None),
+        ("a,b", None),
+    ],
+)
 def test_seeds_are_read(text, seeds):
     if seeds is None:
-        with pytest.raises(ValueError, match=r"a count \(16\), a list \(3,5,8\) or a range \(10-20\)"):
+        with pytest.raises(
+            ValueError, match=r"a count \(16\), a list \(3,5,8\) or a range \(10-20\)"
+        ):
             cli.parse_seeds(text)
     else:
         assert cli.parse_seeds(text) == seeds
 
 
 def test_methods_by_name():
-    want = {"sds": ("SDS", SDS(cfg=3.0)), "dsd": ("DSD", DSD(cfg=3.0)), "dsd-snap": ("DSD snap", DSD(cfg=3.0, snap=True)),
-            "dsd-reference": ("DSD reference", DSD(cfg=3.0, form="reference")), "dsd-x0": ("DSD x0", DSD(cfg=3.0, form="x0")),
-            "dsd-star": ("DSD*", DSDStar(cfg=3.0))}
+    want = {
+        "sds": ("SDS", SDS(cfg=3.0)),
+        "dsd": ("DSD", DSD(cfg=3.0)),
+        "dsd-snap": ("DSD snap", DSD(cfg=3.0, snap=True)),
+        "dsd-reference": ("DSD reference", DSD(cfg=3.0, form="reference")),
+        "dsd-x0": ("DSD x0", DSD(cfg=3.0, form="x0")),
+        "dsd-star": ("DSD*", DSDStar(cfg=3.0)),
+    }
     assert set(want) <= set(cli.METHOD_NAMES)
     assert {name: cli.make_method(name, 3.0) for name in want} == want
     made = [cli.make_method(name, 3.0) for name in cli.METHOD_NAMES]
@@ -220,7 +308,8 @@ def test_methods_by_name():
         cli.make_method("SDS", 3.0)
 
 
-# ---- compare --------------------------------------------------------------------------------------------------------
+# ---- compare -------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def prior(small_world):
@@ -239,7 +328,14 @@ def test_compare_runs_ddim_first_and_counts(prior):
         assert results[name].settings["cfg"] == method.cfg
         assert results[name].settings["steps"] == gradients
     assert results["DDIM"].settings == {"steps": 20, "cfg": 2.0}
-    assert results["plain"].settings == {"start": "zeros", "optimizer": "adam", "lr": 0.05, "steps": 10, "cfg": 1.0, "refresh": 1}
+    assert results["plain"].settings == {
+        "start": "zeros",
+        "optimizer": "adam",
+        "lr": 0.05,
+        "steps": 10,
+        "cfg": 1.0,
+        "refresh": 1,
+    }
     path = ddim(prior, prior.noise([4, 7, 9]), prior.condition("warm"), 20, 2.0)
     assert torch.equal(results["DDIM"].images, path.images)
     assert results["DDIM"].report.agreement is None
@@ -253,17 +349,29 @@ def test_compare_runs_prompts_in_one_batch_and_tells_them_apart(prior):
     for prompt in ("warm", "cold"):
         alone = compare(prior, [prompt], methods, [4, 7], 10)[prompt]
         for name in ("DDIM", "SDS", "DSD"):
-            torch.testing.assert_close(both[prompt][name].images, alone[name].images, rtol=0, atol=1e-3)
+            torch.testing.assert_close(
+                both[prompt][name].images, alone[name].images, rtol=0, atol=1e-3
+            )
             assert both[prompt][name].evaluations == alone[name].evaluations
             assert both[prompt][name].report.pictures == len(prior.members(prompt))
 
 
 def test_compare_shows_its_progress_and_passes_settings_on(prior):
     seen = []
-    results = compare(prior, ["cold"], {"SDS": SDS(), "DSD": DSD()}, [1], 3, lr=0.2, optimizer="plain",
-                      progress=lambda name, run: seen.append((name, run.index)))["cold"]
+    results = compare(
+        prior,
+        ["cold"],
+        {"SDS": SDS(), "DSD": DSD()},
+        [1],
+        3,
+        lr=0.2,
+        optimizer="plain",
+        progress=lambda name, run: seen.append((name, run.index)),
+    )["cold"]
     assert seen == [("SDS", 1), ("SDS", 2), ("SDS", 3), ("DSD", 1), ("DSD", 2), ("DSD", 3)]
-    assert {(r.settings["lr"], r.settings["optimizer"]) for r in list(results.values())[1:]} == {(0.2, "plain")}
+    assert {(r.settings["lr"], r.settings["optimizer"]) for r in list(results.values())[1:]} == {
+        (0.2, "plain")
+    }
 
 
 def test_compare_says_what_is_wrong(prior):
@@ -282,14 +390,15 @@ def test_compare_says_what_is_wrong(prior):
     assert prior.evaluations == 0
 
 
-# ---- files ----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
+
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     write_file(path, "old")
     with pytest.raises(UnicodeEncodeError):
         write_file(path, "\ud800")
-    monkeypatch.setattr("pathlib.Path.replace", lambda self, target: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr("os.replace", lambda source, target: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         write_file(path, "new")
     assert path.read_text() == "old"
@@ -309,7 +418,9 @@ def test_prompts_have_files_of_their_own():
 
 def test_the_report_escapes_what_is_not_its_own(prior, tmp_path):
     results = compare(prior, ["warm"], {"<b>$x^2$": SDS()}, [0], 2, ddim_steps=5)["warm"]
-    page = write_report(tmp_path, {"<i> $1 $2": results}, [0], {"prior": "<p>"}, "a & b").read_text()
+    page = write_report(
+        tmp_path, {"<i> $1 $2": results}, [0], {"prior": "<p>"}, "a & b"
+    ).read_text()
     assert "&lt;i&gt; $1 $2" in page
     assert "&lt;b&gt;$x^2$" in page
     assert "a &amp; b" in page
@@ -324,17 +435,23 @@ def test_table_and_settings_have_one_line_a_method(prior):
     assert lines[0].split()[-2:] == ["evaluations", "seconds"]
     assert [line.split()[-2] for line in lines[1:]] == ["12", "4"]
     assert deviations(results).split("\n") == [
-        "DDIM: steps 5, cfg 7.5", "SDS: start zeros, optimizer adam, lr 0.05, steps 2, cfg 7.5, refresh 1"]
+        "DDIM: steps 5, cfg 7.5",
+        "SDS: start zeros, optimizer adam, lr 0.05, steps 2, cfg 7.5, refresh 1",
+    ]
 
 
-# ---- notebooks ------------------------------------------------------------------------------------------------------
+# ---- notebooks -----------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def course(tmp_path, monkeypatch):
     """A course of one notebook in the current folder."""
     (tmp_path / "notebooks").mkdir()
     new = nbformat.v4
-    cells = [new.new_code_cell("from pathlib import Path\nn = 20"), new.new_code_cell("n + 1, Path.cwd().name")]
+    cells = [
+        new.new_code_cell("from pathlib import Path\nn = 20"),
+        new.new_code_cell("n + 1, Path.cwd().name"),
+    ]
     path = tmp_path / "notebooks" / "00_start_here.ipynb"
     path.write_text(nbformat.writes(new.new_notebook(cells=cells)))
     monkeypatch.chdir(tmp_path)
@@ -367,8 +484,13 @@ def test_execute_leaves_a_failing_notebook_as_it_was(course):
 def test_notebooks_are_executed_by_name_or_all(course, monkeypatch, capsys):
     (course.parent / "01_next.ipynb").write_text("{}")
     done = []
-    monkeypatch.setattr("dsd_lab.course.execute.execute", lambda path: done.append(path.name) or 2.4)
-    assert main(monkeypatch, capsys, "notebooks")[:2] == (0, "00_start_here.ipynb: 2 s\n01_next.ipynb: 2 s\n")
+    monkeypatch.setattr(
+        "dsd_lab.course.execute.execute", lambda path: done.append(path.name) or 2.4
+    )
+    assert main(monkeypatch, capsys, "notebooks")[:2] == (
+        0,
+        "00_start_here.ipynb: 2 s\n01_next.ipynb: 2 s\n",
+    )
     assert main(monkeypatch, capsys, "notebooks", "notebooks/01_next.ipynb")[0] == 0
     assert done == ["00_start_here.ipynb", "01_next.ipynb", "01_next.ipynb"]
 
@@ -376,12 +498,16 @@ def test_notebooks_are_executed_by_name_or_all(course, monkeypatch, capsys):
 def test_an_unknown_notebook_runs_none(course, monkeypatch, capsys):
     monkeypatch.setattr("dsd_lab.course.execute.execute", lambda path: pytest.fail("executed"))
     status, _, err = main(monkeypatch, capsys, "notebooks", "00_start_here.ipynb", "07_no.ipynb")
-    assert (status, err) == (2, "dsd-lab: no notebook 07_no.ipynb; there are: 00_start_here.ipynb\n")
+    assert (status, err) == (
+        2,
+        "dsd-lab: no notebook 07_no.ipynb; there are: 00_start_here.ipynb\n",
+    )
 
 
 def test_a_failing_notebook_is_named(course, monkeypatch, capsys):
     def failing(path):
         raise CellExecutionError("the traceback", "ValueError", "no")
+
     monkeypatch.setattr("dsd_lab.course.execute.execute", failing)
     status, _, err = main(monkeypatch, capsys, "notebooks")
     assert status == 1

@@ -13,7 +13,9 @@ METHODS = [SDS(), DSD(), DSD(form="reference"), DSD(form="x0")]
 
 @pytest.fixture
 def mixture():
-    return GaussianMixture({"left": [[-1.0, 0.2], [-0.6, -0.8]], "right": [[1.0, 0.5], [0.4, 1.0]]}, width=0.15)
+    return GaussianMixture(
+        {"left": [[-1.0, 0.2], [-0.6, -0.8]], "right": [[1.0, 0.5], [0.4, 1.0]]}, width=0.15
+    )
 
 
 def test_a_seed_draws_the_same_bits_alone_and_in_a_batch():
@@ -23,7 +25,9 @@ def test_a_seed_draws_the_same_bits_alone_and_in_a_batch():
         assert torch.equal(alone.uniform()[0], batch.uniform()[2])
         assert torch.equal(alone.normal()[0], batch.normal()[2])
         assert torch.equal(alone.timesteps(20, 980)[0], batch.timesteps(20, 980)[2])
-    assert not torch.equal(starting_noise([3], (40,))[0], Draws([3], (40,)).normal()[0])  # e* is not drawn again
+    assert not torch.equal(
+        starting_noise([3], (40,))[0], Draws([3], (40,)).normal()[0]
+    )  # e* is not drawn again
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -93,12 +97,16 @@ def test_adam_by_hand(mixture):
     torch.testing.assert_close(step.x.abs(), torch.full((1, 2), 0.02), rtol=1e-4, atol=0)
     method, cond = DSD(form="reference"), mixture.condition("left")
     run = distill(mixture, cond, method, [0], 5, optimizer="plain", lr=0.5)
-    g, _ = method.gradient(method.begin(mixture, cond, mixture.noise([0]), 5), torch.zeros(1, 2), 0, Draws([0], (2,)))
+    g, _ = method.gradient(
+        method.begin(mixture, cond, mixture.noise([0]), 5), torch.zeros(1, 2), 0, Draws([0], (2,))
+    )
     torch.testing.assert_close(next(run).x, -0.5 * g)
 
 
 def test_held_targets(mixture):
-    """With plain steps of size 1/2, holding x - g for two steps covers 3/4 of the way to it, for one evaluation."""
+    """With plain steps of size 1/2, holding x - g for two steps covers 3/4 of the way to it, for
+    one evaluation.
+    """
     method = DSD(form="reference")
     one = next(distill(mixture, "left", method, [0], 8, optimizer="plain", lr=1.0, refresh=2)).x
     run = distill(mixture, "left", method, [0], 8, optimizer="plain", lr=0.5, refresh=2)
@@ -121,43 +129,52 @@ def test_starts(mixture):
 def test_a_prompt_a_seed(small_world):
     prior = ImageSet(small_world)
     both = distill_images(prior, ["warm", "cold"], DSD(), [0, 0], 20)
-    torch.testing.assert_close(both.images[1], distill_images(prior, "cold", DSD(), [0], 20).images[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        both.images[1], distill_images(prior, "cold", DSD(), [0], 20).images[0], rtol=0, atol=1e-4
+    )
     assert both.images.shape == (2, 3, 8, 8)
     assert 0 <= both.images.min() <= both.images.max() <= 1
 
 
 def test_ctrl_c_returns_what_there_is(mixture):
     seen = []
+
     def interrupt(run):
         seen.append(run.index)
         if run.index == 3:
             os.kill(os.getpid(), signal.SIGINT)
+
     before = signal.getsignal(signal.SIGINT)
     run = distill(mixture, "left", DSD(), [0], 10).finish(interrupt)
     assert run.index == 3
     assert not run.finished
     assert signal.getsignal(signal.SIGINT) is before
-    assert torch.equal(run.finish().x, distill(mixture, "left", DSD(), [0], 10).finish().x)  # and it goes on whole
+    assert torch.equal(
+        run.finish().x, distill(mixture, "left", DSD(), [0], 10).finish().x
+    )  # and it goes on whole
 
 
-@pytest.mark.parametrize("settings, message", [
-    (dict(seeds=[]), "empty"),
-    (dict(seeds=[0.5]), "int"),
-    (dict(seeds=["1"]), "int"),
-    (dict(seeds=[-1]), "int"),
-    (dict(seeds=3), "sequence"),
-    (dict(steps=0), "steps must be an int of at least 1"),
-    (dict(steps=2.5), "steps"),
-    (dict(refresh=0), "refresh"),
-    (dict(lr=0.0), "lr"),
-    (dict(lr=float("nan")), "lr"),
-    (dict(start="ones"), "zeros, x0hat"),
-    (dict(start=torch.zeros(3, 2)), "shape"),
-    (dict(optimizer="sgd"), "adam, plain"),
-    (dict(method="sds"), "method object"),
-    (dict(cond="lefty"), 'did you mean "left"'),
-    (dict(method=DSDStar(), steps=1000), r"1\.\.999"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(seeds=[]), "empty"),
+        (dict(seeds=[0.5]), "int"),
+        (dict(seeds=["1"]), "int"),
+        (dict(seeds=[-1]), "int"),
+        (dict(seeds=3), "sequence"),
+        (dict(steps=0), "steps must be an int of at least 1"),
+        (dict(steps=2.5), "steps"),
+        (dict(refresh=0), "refresh"),
+        (dict(lr=0.0), "lr"),
+        (dict(lr=float("nan")), "lr"),
+        (dict(start="ones"), "zeros, x0hat"),
+        (dict(start=torch.zeros(3, 2)), "shape"),
+        (dict(optimizer="sgd"), "adam, plain"),
+        (dict(method="sds"), "method object"),
+        (dict(cond="lefty"), 'did you mean "left"'),
+        (dict(method=DSDStar(), steps=1000), r"1\.\.999"),
+    ],
+)
 def test_bad_input(settings, message, mixture):
     settings = dict(cond="left", method=SDS(), seeds=[0], steps=5) | settings
     with pytest.raises((ValueError, TypeError), match=message):

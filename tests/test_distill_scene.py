@@ -1,4 +1,6 @@
-"""The loop on a scene: its gradient, its turns, what is kept, what is written down and what is refused."""
+"""The loop on a scene: its gradient, its turns, what is kept, what is written down and what is
+refused.
+"""
 
 import math
 import os
@@ -29,23 +31,30 @@ from dsd_lab import (
     text_to_3d,
 )
 from dsd_lab.cameras import orbit
-from dsd_lab.distill_scene import FAITHFUL, STAGES, Stage
+from dsd_lab.distill.scenes import FAITHFUL, STAGES, Stage
 from dsd_lab.draws import Draws, ViewDraws
 from dsd_lab.methods import METHODS
-from dsd_lab.metrics_scene import judge
+from dsd_lab.metrics.scenes import judge
 from dsd_lab.priors import NovelViewSet, ViewSet
 from dsd_lab.scene import GridField, HashField, Occupancy
 from dsd_lab.scene.regularisers import Ramp, sparsity
 from dsd_lab.tasks import NOVEL_VIEW_DSD
 from dsd_lab.worlds import ToyboxWorld, make_toys, render
-from dsd_lab.worlds.toybox import resized
+from dsd_lab.worlds.toybox.world import resized
 
 f64 = torch.float64
 RING = orbit(6)
 ONE = (Stage(16, 8, 1.0, 2),)
 TWO = (Stage(16, 8, 0.5, 2), Stage(32, 12, 0.5, 1))
-KEEPING = [SDS(), DSD(form="x0"), DSD(), DSD(form="reference"), CFD(gamma=0.3), SDI(inversion="cached"),
-           VSD(particles="network")]
+KEEPING = [
+    SDS(),
+    DSD(form="x0"),
+    DSD(),
+    DSD(form="reference"),
+    CFD(gamma=0.3),
+    SDI(inversion="cached"),
+    VSD(particles="network"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +63,9 @@ def world():
     toys = make_toys(["chair", "chair", "chair", "duck", "duck", "mug"], [0, 1, 2, 0, 1, 0])
     prompts = ("a chair", "a duck", "a mug", *toys.captions)
     views = (render(toys, RING, 32).rgb * 255).round().byte()
-    return ToyboxWorld(prompts, toys, torch.tensor([0, 0, 0, 1, 1, 2]), torch.arange(6), RING, views)
+    return ToyboxWorld(
+        prompts, toys, torch.tensor([0, 0, 0, 1, 1, 2]), torch.arange(6), RING, views
+    )
 
 
 @pytest.fixture
@@ -77,9 +88,12 @@ def same(a, b):
 
 # ---- a step
 
+
 @pytest.mark.parametrize("method", [SDS(), DSD(), DSD(form="reference"), CFD(gamma=0.5)], ids=str)
 def test_the_field_gets_the_gradient_through_the_pictures(method, prior):
-    """J^T g / V: a mean over the views, a sum over their values; J of encode(render), with the same jitter."""
+    """J^T g / V: a mean over the views, a sum over their values; J of encode(render), with the same
+    jitter.
+    """
     run = start(prior, method, refresh=1, regularisers={})
     draws = ViewDraws(0, prior.shape)
     views = torch.randperm(6, generator=draws.generator)[:2].sort().values
@@ -88,20 +102,32 @@ def test_the_field_gets_the_gradient_through_the_pictures(method, prior):
     x = prior.encode(scene.render(cameras, 16, 48, grad=True, generator=draws.generator).rgb)
     draws.views = 2
     with torch.no_grad():
-        state = method.begin(prior, prior.condition("a chair", camera=cameras), prior.noise([0, 0]), 10)
+        state = method.begin(
+            prior, prior.condition("a chair", camera=cameras), prior.noise([0, 0]), 10
+        )
         g, t = method.gradient(state, x.detach(), 0, draws)
     want = torch.autograd.grad(x, scene.field.grid, g)[0] / 2
     step = next(run)
-    assert step.cameras == tuple(cameras) and torch.equal(step.t, t) and step.index == run.index == 1
+    assert (
+        step.cameras == tuple(cameras) and torch.equal(step.t, t) and step.index == run.index == 1
+    )
     torch.testing.assert_close(prior.encode(step.images), x.detach())
-    torch.testing.assert_close(run.scene.field.grid.grad, want, rtol=0, atol=1e-4 * want.abs().max().item())
+    torch.testing.assert_close(
+        run.scene.field.grid.grad, want, rtol=0, atol=1e-4 * want.abs().max().item()
+    )
     moved = (run.scene.field.grid - scene.field.grid).detach()[want != 0]
-    torch.testing.assert_close(moved, -0.1 * want[want != 0].sign(), rtol=1e-3, atol=0)  # Adam's first step
+    torch.testing.assert_close(
+        moved, -0.1 * want[want != 0].sign(), rtol=1e-3, atol=0
+    )  # Adam's first step
 
 
 def test_a_regulariser_counts_in_whole_squared_differences(prior):
-    """Its weight times 3 * 16 * 16 values times (2 * 0.6)^2, the way of each from black to white, squared."""
-    without, with_it = (start(prior, SDS(), refresh=1, regularisers=r) for r in ({}, {"sparsity": 0.1}))
+    """Its weight times 3 * 16 * 16 values times (2 * 0.6)^2, the way of each from black to white,
+    squared.
+    """
+    without, with_it = (
+        start(prior, SDS(), refresh=1, regularisers=r) for r in ({}, {"sparsity": 0.1})
+    )
     next(without), next(with_it)
     scene = Scene(GridField(8), Occupancy(threshold=0.5))
     generator = ViewDraws(0, prior.shape).generator
@@ -114,8 +140,12 @@ def test_a_regulariser_counts_in_whole_squared_differences(prior):
 
 def test_a_regulariser_is_told_the_progress(prior, monkeypatch):
     seen, ramp = [], {"sparsity": Ramp(0.15, 0.0, 0.3)}
-    module = sys.modules["dsd_lab.distill_scene"]
-    monkeypatch.setattr(module, "regularisation", lambda rendering, *rest: seen.append(rest) or rendering.opacity.sum())
+    module = sys.modules["dsd_lab.distill.scenes"]
+    monkeypatch.setattr(
+        module,
+        "regularisation",
+        lambda rendering, *rest: seen.append(rest) or rendering.opacity.sum(),
+    )
     start(prior, SDS(), 4, regularisers=ramp).finish()
     assert seen == [(0.0, ramp), (0.25, ramp), (0.5, ramp), (0.75, ramp)]
 
@@ -146,14 +176,23 @@ def test_every_view_has_the_seeds_noise(large):
 
 
 def test_stages(large):
-    run = start(large, SDS(), 7, stages=(Stage(16, 8, 0.5, 2), Stage(32, 12, 0.25, 1), Stage(32, 12, 0.25, 3)), refresh=1)
+    run = start(
+        large,
+        SDS(),
+        7,
+        stages=(Stage(16, 8, 0.5, 2), Stage(32, 12, 0.25, 1), Stage(32, 12, 0.25, 3)),
+        refresh=1,
+    )
     seen = [(step.images.shape[-1], len(step.cameras), run.scene.field.resolution) for step in run]
-    assert seen == [(16, 2, 8)] * 4 + [(32, 1, 12)] + [(32, 3, 12)] * 2  # up to round(3.5), round(5.25), 7
+    assert (
+        seen == [(16, 2, 8)] * 4 + [(32, 1, 12)] + [(32, 3, 12)] * 2
+    )  # up to round(3.5), round(5.25), 7
     with pytest.raises(StopIteration):
         next(run)
 
 
 # ---- turns, held targets, and what they cost
+
 
 def asked(method, monkeypatch):
     """(step, cameras) of each time that the method is asked."""
@@ -163,16 +202,20 @@ def asked(method, monkeypatch):
         assert len(x) == len(state.cond) == len(state.e_star) == draws.views
         seen.append((step, state.cond.camera))
         return gradient(self, state, x, step, draws)
+
     monkeypatch.setattr(type(method), "gradient", noted)
     return seen
 
 
-@pytest.mark.parametrize("steps, refresh, stages, want", [
-    (10, 1, ONE, list(range(10))),
-    (10, 4, ONE, [0, 1, 2]),  # ceil(10 / 4)
-    (8, 4, TWO, [0, 1]),  # the second stage begins when it is time to ask anyway
-    (10, 4, TWO, [0, 1, 1, 2]),  # and here in between, at step 5
-])
+@pytest.mark.parametrize(
+    "steps, refresh, stages, want",
+    [
+        (10, 1, ONE, list(range(10))),
+        (10, 4, ONE, [0, 1, 2]),  # ceil(10 / 4)
+        (8, 4, TWO, [0, 1]),  # the second stage begins when it is time to ask anyway
+        (10, 4, TWO, [0, 1, 1, 2]),  # and here in between, at step 5
+    ],
+)
 def test_how_often_a_method_is_asked(steps, refresh, stages, want, large, monkeypatch):
     seen = asked(SDS(), monkeypatch)
     run = start(large, SDS(), steps, stages=stages, refresh=refresh).finish()
@@ -185,14 +228,20 @@ def test_views_come_in_turn(refresh, turn, prior, monkeypatch):
     """Six cameras, two at a time (or four of twelve): each once before any comes again."""
     seen, cameras = asked(SDS(), monkeypatch), RING if refresh == 1 else orbit(12)
     if refresh == 2:
-        prior = ViewSet(replace(prior.world, cameras=cameras, views=prior.world.views.repeat(1, 2, 1, 1, 1)))
+        prior = ViewSet(
+            replace(prior.world, cameras=cameras, views=prior.world.views.repeat(1, 2, 1, 1, 1))
+        )
     start(prior, SDS(), 6 * refresh, refresh=refresh).finish()
-    turns = [[c for _, part in seen[i:i + turn] for c in part] for i in (0, turn)]
-    assert [sorted(own, key=cameras.index) for own in turns] == [list(cameras)] * 2 and turns[0] != turns[1]
+    turns = [[c for _, part in seen[i : i + turn] for c in part] for i in (0, turn)]
+    assert [sorted(own, key=cameras.index) for own in turns] == [list(cameras)] * 2 and turns[
+        0
+    ] != turns[1]
 
 
 def test_a_step_fits_what_is_held(prior, monkeypatch):
-    """Targets x - g stay as they are between two asks, and a step looks only at views that have one."""
+    """Targets x - g stay as they are between two asks, and a step looks only at views that have
+    one.
+    """
     run = start(prior, SDS(), 12, refresh=4)
     step = next(run)
     held, target = run.held.clone(), run.target.clone()
@@ -205,15 +254,26 @@ def test_a_step_fits_what_is_held(prior, monkeypatch):
     assert not torch.equal(run.target, target)
 
 
-@pytest.mark.parametrize("method, begin, step", [
-    (SDS(), 0, 2), (SDS(cfg=1.0), 0, 1),
-    (DSD(form="x0", t_min=0.02), 20, 4),  # 10 nodes at t = 999, 899, ..., 99, then e_g at t and at t' on the path
-    (DSD(form="reference"), 14, 5),  # 7 nodes above t = 320; the reference is not guided
-    (DSD(), 20, 6),
-    (SDI(inversion="cached"), 2, 2),
-], ids=str)
+@pytest.mark.parametrize(
+    "method, begin, step",
+    [
+        (SDS(), 0, 2),
+        (SDS(cfg=1.0), 0, 1),
+        (
+            DSD(form="x0", t_min=0.02),
+            20,
+            4,
+        ),  # 10 nodes at t = 999, 899, ..., 99, then e_g at t and at t' on the path
+        (DSD(form="reference"), 14, 5),  # 7 nodes above t = 320; the reference is not guided
+        (DSD(), 20, 6),
+        (SDI(inversion="cached"), 2, 2),
+    ],
+    ids=str,
+)
 def test_evaluations(method, begin, step, prior):
-    """What a method says that an item costs: for the first part of it every view of the bank, for each ask the views asked."""
+    """What a method says that an item costs: for the first part of it every view of the bank, for
+    each ask the views asked.
+    """
     run = start(prior, method, 9, refresh=1)
     assert run.here is prior and prior.evaluations == 6 * begin
     run.finish()
@@ -226,7 +286,11 @@ def test_view_draws():
     draws, one = ViewDraws(3, (2, 4)), Draws([3], (2, 4))
     assert torch.equal(draws.uniform(), one.uniform()) and torch.equal(draws.normal(), one.normal())
     draws.views = 5
-    assert draws.uniform().shape == (5,) and draws.normal().shape == (5, 2, 4) and draws.timesteps(7, 7).tolist() == [7] * 5
+    assert (
+        draws.uniform().shape == (5,)
+        and draws.normal().shape == (5, 2, 4)
+        and draws.timesteps(7, 7).tolist() == [7] * 5
+    )
     saved = draws.state_dict()
     want, again = draws.normal(), ViewDraws(0, (2, 4))
     again.load_state_dict(saved)
@@ -236,11 +300,16 @@ def test_view_draws():
 
 # ---- what is kept for each view
 
+
 def begun(method, prior, steps=10):
-    return method.begin(prior, prior.condition("a chair", camera=RING), prior.noise(range(6), f64), steps)
+    return method.begin(
+        prior, prior.condition("a chair", camera=RING), prior.noise(range(6), f64), steps
+    )
 
 
-@pytest.mark.parametrize("method", [DSD(form="x0"), DSD(form="x0", t_min=0.02, spacing=60), DSD()], ids=str)
+@pytest.mark.parametrize(
+    "method", [DSD(form="x0"), DSD(form="x0", t_min=0.02, spacing=60), DSD()], ids=str
+)
 def test_n_of_some_views_is_their_own_path_again(method, prior):
     state, views = begun(method, prior), torch.tensor([4, 1])
     cond, e_star = prior.condition("a chair", camera=[RING[4], RING[1]]), prior.noise([4, 1], f64)
@@ -259,13 +328,19 @@ def test_paths_of_some_views(prior):
     for name in ("x_t", "eps", "x0"):
         assert torch.equal(getattr(part, name), getattr(path, name)[:, [5, 0]])
     points = part.point(torch.tensor([[950, 400]]))[0]
-    assert torch.equal(points, torch.stack([path.point(torch.full((6,), t))[i] for i, t in ((5, 950), (0, 400))]))
+    assert torch.equal(
+        points, torch.stack([path.point(torch.full((6,), t))[i] for i, t in ((5, 950), (0, 400))])
+    )
     assert part.t is path.t and part.final.shape == (2, 3, 16, 16)
 
 
-@pytest.mark.parametrize("method, nodes", [(DSD(form="x0", t_min=0.02), 10), (DSD(form="x0"), 7), (SDS(), 0)], ids=str)
+@pytest.mark.parametrize(
+    "method, nodes", [(DSD(form="x0", t_min=0.02), 10), (DSD(form="x0"), 7), (SDS(), 0)], ids=str
+)
 def test_kept_bytes(method, nodes, prior):
-    """x_t, eps and x0 of six views' 3 x 16 x 16 float32 values, at the nodes 999, 899, ... above t_min alone."""
+    """x_t, eps and x0 of six views' 3 x 16 x 16 float32 values, at the nodes 999, 899, ... above
+    t_min alone.
+    """
     run = start(prior, method)
     assert run.kept_bytes == nodes * 3 * 6 * 768 * 4
     assert not nodes or run.state.path.t.tolist() == list(range(999, 999 - 100 * nodes, -100))
@@ -288,10 +363,19 @@ def test_cfd_carries_each_views_noise(prior):
 
 @pytest.mark.parametrize("refresh", [1, 4])
 def test_a_run_takes_back_what_its_views_keep(refresh, prior):
-    run = start(prior, CFD(gamma=0.3), refresh=refresh, stages=(Stage(16, 8, 1.0, 2 if refresh == 1 else 1),))
+    run = start(
+        prior,
+        CFD(gamma=0.3),
+        refresh=refresh,
+        stages=(Stage(16, 8, 1.0, 2 if refresh == 1 else 1),),
+    )
     step = next(run)
     renewed = (run.state.kept["n"] != run.state.e_star).flatten(1).any(1)
-    assert torch.equal(renewed, run.held) and int(renewed.sum()) == 2 and renewed[RING.index(step.cameras[0])]
+    assert (
+        torch.equal(renewed, run.held)
+        and int(renewed.sum()) == 2
+        and renewed[RING.index(step.cameras[0])]
+    )
 
 
 def test_sdi_keeps_each_views_prediction(prior):
@@ -305,7 +389,9 @@ def test_sdi_keeps_each_views_prediction(prior):
     want = prior.predict_noise(prior.schedule.add_noise(x, t, k[views]), t, cond, 7.5)
     torch.testing.assert_close(state.kept["k"][views], want)
     assert torch.equal(state.select(views).kept["k"], state.kept["k"][views])
-    assert torch.equal(state.kept["k"][[0, 1, 4, 5]], k[[0, 1, 4, 5]]) and torch.equal(state.kept["x0"], x0)
+    assert torch.equal(state.kept["k"][[0, 1, 4, 5]], k[[0, 1, 4, 5]]) and torch.equal(
+        state.kept["x0"], x0
+    )
 
 
 # ---- all methods
@@ -314,12 +400,20 @@ APPLY = [make() for make in METHODS.values() if make not in (DDS, DSDStar)]
 
 
 @pytest.mark.parametrize("refresh", [1, 2])
-@pytest.mark.parametrize("method", [*APPLY, *KEEPING[1:], DSD(snap=True), DSD(noise="random"), CFD(weight="ddim")], ids=str)
+@pytest.mark.parametrize(
+    "method",
+    [*APPLY, *KEEPING[1:], DSD(snap=True), DSD(noise="random"), CFD(weight="ddim")],
+    ids=str,
+)
 def test_every_method_runs(method, refresh, prior):
     run = start(prior, method, 3, refresh=refresh)
     before = run.scene.field.grid.detach().clone()
     run.finish()
-    assert run.finished and torch.isfinite(run.scene.field.grid).all() and not torch.equal(run.scene.field.grid, before)
+    assert (
+        run.finished
+        and torch.isfinite(run.scene.field.grid).all()
+        and not torch.equal(run.scene.field.grid, before)
+    )
     assert not run.target.requires_grad
 
 
@@ -330,7 +424,9 @@ def test_methods_for_pictures_are_refused(method, prior):
 
 
 def test_a_joint_prior_is_asked_for_all_views_at_once(world):
-    """Every eight steps, unless told otherwise; each step then fits as many views as it would of single ones."""
+    """Every eight steps, unless told otherwise; each step then fits as many views as it would of
+    single ones.
+    """
     joint = ViewSet(world, joint=True)
     run, asked = start(joint, SDS(), 10), []
     for step in run:
@@ -340,8 +436,10 @@ def test_a_joint_prior_is_asked_for_all_views_at_once(world):
     assert asked == [2 * len(RING)] * 8 + [4 * len(RING)] * 2
     every = start(joint, SDS(), 2, refresh=1)
     assert next(every).cameras == RING  # one object's views cannot be asked for in part
-    assert same(start(joint, DSD(form="x0"), refresh=3).finish().state_dict(),
-                start(joint, DSD(form="x0"), refresh=3).finish().state_dict())
+    assert same(
+        start(joint, DSD(form="x0"), refresh=3).finish().state_dict(),
+        start(joint, DSD(form="x0"), refresh=3).finish().state_dict(),
+    )
 
 
 def test_reconstruction_begins_with_a_ring_unless_the_views_are_joint(novel, view, monkeypatch):
@@ -349,7 +447,9 @@ def test_reconstruction_begins_with_a_ring_unless_the_views_are_joint(novel, vie
     from dsd_lab import tasks
 
     seen = []
-    monkeypatch.setattr(tasks, "distill_scene", lambda *args, stages, **settings: seen.append(stages))
+    monkeypatch.setattr(
+        tasks, "distill_scene", lambda *args, stages, **settings: seen.append(stages)
+    )
     monkeypatch.setattr(tasks, "_driven", lambda run, *rest: run)
     for prior in (novel, NovelViewSet(novel.world, joint=True)):
         image_to_3d(prior, view)
@@ -357,6 +457,7 @@ def test_reconstruction_begins_with_a_ring_unless_the_views_are_joint(novel, vie
 
 
 # ---- twice the same, and on from a checkpoint
+
 
 @pytest.mark.parametrize("refresh", [1, 3])
 @pytest.mark.parametrize("method", KEEPING, ids=str)
@@ -368,7 +469,9 @@ def test_run_again_and_from_checkpoints_to_the_same_bits(method, refresh, large,
     want = whole.state_dict()
     assert same(start(large, method, stages=TWO, refresh=refresh).finish().state_dict(), want)
     for index in (4, 5, 8):
-        run = start(large, method, stages=TWO, refresh=refresh).resume(tmp_path / f"{index}.safetensors")
+        run = start(large, method, stages=TWO, refresh=refresh).resume(
+            tmp_path / f"{index}.safetensors"
+        )
         assert run.index == index and same(run.finish().state_dict(), want)
     back = whole.resume(tmp_path / "4.safetensors")  # from the end of a run to its middle, and on
     assert back.number == 0 and same(back.finish().state_dict(), want)
@@ -384,7 +487,10 @@ def test_steps_and_checkpoints_are_copies(prior):
     step, saved = next(run), run.state_dict()
     step.images.add_(9), step.t.add_(9), [value.zero_() for value in saved.values()]
     next(other)
-    assert same(run.finish().state_dict(), other.finish().state_dict()) and not step.images.requires_grad
+    assert (
+        same(run.finish().state_dict(), other.finish().state_dict())
+        and not step.images.requires_grad
+    )
 
 
 def test_text_to_3d_goes_on_after_an_error(large, tmp_path):
@@ -394,12 +500,24 @@ def test_text_to_3d_goes_on_after_an_error(large, tmp_path):
     def fail(run):
         if run.index == 8:
             raise RuntimeError("the lights went out")
+
     with pytest.raises(RuntimeError, match="lights"):
-        text_to_3d(large, "chair", DSD(form="x0"), checkpoint=file, every=3, progress=fail, **settings)
+        text_to_3d(
+            large, "chair", DSD(form="x0"), checkpoint=file, every=3, progress=fail, **settings
+        )
     seen = []
-    scene = text_to_3d(large, "chair", DSD(form="x0"), checkpoint=file, progress=lambda run: seen.append(run.index), **settings)
+    scene = text_to_3d(
+        large,
+        "chair",
+        DSD(form="x0"),
+        checkpoint=file,
+        progress=lambda run: seen.append(run.index),
+        **settings,
+    )
     assert seen == [7, 8, 9, 10] and same(scene.state_dict(), want)
-    again = text_to_3d(large, "chair", DSD(form="x0"), checkpoint=str(file), progress=seen.append, **settings)
+    again = text_to_3d(
+        large, "chair", DSD(form="x0"), checkpoint=str(file), progress=seen.append, **settings
+    )
     assert len(seen) == 4 and same(again.state_dict(), want)  # it is finished: nothing more is done
     assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
 
@@ -408,6 +526,7 @@ def test_ctrl_c_keeps_the_scene(prior, tmp_path):
     def interrupt(run):
         if run.index == 3:
             os.kill(os.getpid(), signal.SIGINT)
+
     before, file = signal.getsignal(signal.SIGINT), tmp_path / "run.safetensors"
     settings = dict(seed=0, steps=8, stages=ONE)
     scene = text_to_3d(prior, "a chair", SDS(), checkpoint=file, progress=interrupt, **settings)
@@ -415,23 +534,32 @@ def test_ctrl_c_keeps_the_scene(prior, tmp_path):
     assert same(scene.state_dict(), start(prior, SDS(), 8).resume(file).scene.state_dict())
     whole = text_to_3d(prior, "a chair", SDS(), **settings)
     assert not same(scene.state_dict(), whole.state_dict())
-    assert same(text_to_3d(prior, "a chair", SDS(), checkpoint=file, **settings).state_dict(), whole.state_dict())
+    assert same(
+        text_to_3d(prior, "a chair", SDS(), checkpoint=file, **settings).state_dict(),
+        whole.state_dict(),
+    )
 
 
-@pytest.mark.parametrize("other, message", [
-    (dict(prompt="a duck"), "another run: prompt 'a chair' there, 'a duck' here$"),
-    (dict(seed=1), "seed 0 there, 1 here$"),
-    (dict(method=DSD(form="x0", cfg=5.0)), r"method 'SDS' there, \"DSD\(cfg=5.0, form='x0'\)\" here$"),
-    (dict(method=SDS(cfg=1.0)), r"method 'SDS' there, 'SDS\(cfg=1.0\)' here$"),
-    (dict(negative="a mug"), "negative '' there, 'a mug' here$"),
-    (dict(steps=12, lr=0.2), "steps 10 there, 12 here; lr 0.1 there, 0.2 here$"),
-    (dict(refresh=2), "refresh 4 there, 2 here"),
-    (dict(stages=(Stage(16, 8, 1.0, 1),)), "stages"),
-    (dict(regularisers={"sparsity": Ramp(0.15, 0.0, 0.3)}), r"regularisers \{\} there, .*0.15"),
-    (dict(cameras=RING[:5]), "cameras '6 .*' there, '5 .*' here"),
-    (dict(cameras=RING[::-1]), "cameras '6 .*' there, '6 .*' here"),
-    (dict(prior=32), "shape .3, 16, 16. there, .3, 32, 32. here; scale 0.6 there, 0.3 here$"),
-])
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        (dict(prompt="a duck"), "another run: prompt 'a chair' there, 'a duck' here$"),
+        (dict(seed=1), "seed 0 there, 1 here$"),
+        (
+            dict(method=DSD(form="x0", cfg=5.0)),
+            r"method 'SDS' there, \"DSD\(cfg=5.0, form='x0'\)\" here$",
+        ),
+        (dict(method=SDS(cfg=1.0)), r"method 'SDS' there, 'SDS\(cfg=1.0\)' here$"),
+        (dict(negative="a mug"), "negative '' there, 'a mug' here$"),
+        (dict(steps=12, lr=0.2), "steps 10 there, 12 here; lr 0.1 there, 0.2 here$"),
+        (dict(refresh=2), "refresh 4 there, 2 here"),
+        (dict(stages=(Stage(16, 8, 1.0, 1),)), "stages"),
+        (dict(regularisers={"sparsity": Ramp(0.15, 0.0, 0.3)}), r"regularisers \{\} there, .*0.15"),
+        (dict(cameras=RING[:5]), "cameras '6 .*' there, '5 .*' here"),
+        (dict(cameras=RING[::-1]), "cameras '6 .*' there, '6 .*' here"),
+        (dict(prior=32), "shape .3, 16, 16. there, .3, 32, 32. here; scale 0.6 there, 0.3 here$"),
+    ],
+)
 def test_a_checkpoint_of_another_run(other, message, prior, large, tmp_path):
     same_as = dict(prior=prior, method=SDS(), regularisers={}, refresh=4)
     file = start(**same_as).save(tmp_path / "run.safetensors")
@@ -443,7 +571,7 @@ def test_a_checkpoint_of_another_run(other, message, prior, large, tmp_path):
 
 def test_a_checkpoint_of_another_version(prior, tmp_path, monkeypatch):
     file = start(prior, SDS()).save(tmp_path / "run.safetensors")
-    monkeypatch.setattr(sys.modules["dsd_lab.distill_scene"], "VERSION", 9)
+    monkeypatch.setattr(sys.modules["dsd_lab.distill.scenes"], "VERSION", 9)
     with pytest.raises(ValueError, match=r"no checkpoint of this version \(9\): it says 2"):
         start(prior, SDS()).resume(file)
     scene = start(prior, SDS()).scene.save(tmp_path / "scene.safetensors")
@@ -453,7 +581,9 @@ def test_a_checkpoint_of_another_version(prior, tmp_path, monkeypatch):
 
 def test_a_checkpoint_that_cannot_be_written_is_refused_at_once(prior, tmp_path):
     with pytest.raises(ValueError, match="there is no folder .*nowhere for the checkpoint"):
-        text_to_3d(prior, "a chair", SDS(), checkpoint=tmp_path / "nowhere" / "run.safetensors", stages=ONE)
+        text_to_3d(
+            prior, "a chair", SDS(), checkpoint=tmp_path / "nowhere" / "run.safetensors", stages=ONE
+        )
     for every in (0, 2.5, True):
         with pytest.raises(ValueError, match="every must be an int of at least 1"):
             text_to_3d(prior, "a chair", SDS(), every=every, stages=ONE)
@@ -464,6 +594,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(prior, tmp_path, monkeypat
         with open(path, "wb") as file:
             file.write(b"half")
         raise OSError("disk full")
+
     run = start(prior, SDS())
     next(run)
     before = run.save(tmp_path / "run.safetensors").read_bytes()
@@ -479,52 +610,77 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(prior, tmp_path, monkeypat
 
 # ---- what comes out, and what cannot be
 
+
 @pytest.mark.parametrize("prompt, share", [("a mug", 0.3), ("a duck", 0.5)])
 def test_a_scene_comes_near_an_object(prompt, share, prior):
-    """In two seconds, at 16 pixels and from cameras between those of the run; it begins as a grey blob."""
+    """In two seconds, at 16 pixels and from cameras between those of the run; it begins as a grey
+    blob.
+    """
     between = orbit(3, start=30.0)
-    run = start(prior, DSD(form="x0", t_min=0.02), 120, prompt=prompt, stages=(Stage(16, 16, 1.0, 3),), refresh=2)
+    run = start(
+        prior,
+        DSD(form="x0", t_min=0.02),
+        120,
+        prompt=prompt,
+        stages=(Stage(16, 16, 1.0, 3),),
+        refresh=2,
+    )
     before = judge([run.scene], prior.world, prompt, between, 16).distance.value
     scene = run.finish().scene
     assert judge([scene], prior.world, prompt, between, 16).distance.value < share * before
     assert prior.evaluations == 6 * 20 + 60 * 6 * 4
 
 
-@pytest.mark.parametrize("settings, message", [
-    (dict(steps=0), "steps must be an int of at least 1, got 0"),
-    (dict(steps=2.5), "steps must be an int"),
-    (dict(steps=True), "steps must be an int"),
-    (dict(refresh=0), "refresh must be an int of at least 1"),
-    (dict(refresh="4"), "refresh must be an int of at least 1"),
-    (dict(lr=0.0), "lr must be positive and finite"),
-    (dict(lr=math.nan), "lr must be positive and finite"),
-    (dict(lr=math.inf), "lr must be positive and finite"),
-    (dict(seed=[0]), "seed must be an int, one object a run"),
-    (dict(seed=True), "seed must be an int"),
-    (dict(seed=0.5), "seed must be an int"),
-    (dict(seed=-1), r"every seed must be an int in 0\.\.2\^63-1"),
-    (dict(method="dsd"), "method must be a method object such as dsd_lab.DSD()"),
-    (dict(method=DSD), "method must be a method object"),
-    (dict(prompt="a chiar"), 'did you mean "a chair"'),
-    (dict(negative="a mgu"), 'did you mean "a mug"'),
-    (dict(cameras=[Camera(7, 20)]), r"the nearest is Camera\(azimuth=0.0"),
-    (dict(stages=(Stage(24, 8, 1.0, 2),)), "a smaller size must divide that, got 24"),
-    (dict(stages=()), "stages is empty"),
-    (dict(stages=(Stage(16, 8, 0.0, 2),)), r"share of a stage is a fraction of the steps in \(0, 1\]"),
-    (dict(stages=(Stage(16, 8, 1.0, 0),)), "views of a stage are ints of at least 1"),
-    (dict(stages=(Stage(16.0, 8, 1.0, 2),)), "size, resolution and views of a stage are ints"),
-    (dict(stages=(Stage(16, 8, 1.0, 2, -1),)), "ring of at least 0"),
-    (dict(cameras=[]), "cameras is empty"),
-    (dict(faithful={"rgb": 1.0}), "there is none"),
-    (dict(prior=GaussianMixture({"a chair": [[0.0, 1.0]]})), r"needs a prior of pictures; gaussian-mixture has .* \(2,\)"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(steps=0), "steps must be an int of at least 1, got 0"),
+        (dict(steps=2.5), "steps must be an int"),
+        (dict(steps=True), "steps must be an int"),
+        (dict(refresh=0), "refresh must be an int of at least 1"),
+        (dict(refresh="4"), "refresh must be an int of at least 1"),
+        (dict(lr=0.0), "lr must be positive and finite"),
+        (dict(lr=math.nan), "lr must be positive and finite"),
+        (dict(lr=math.inf), "lr must be positive and finite"),
+        (dict(seed=[0]), "seed must be an int, one object a run"),
+        (dict(seed=True), "seed must be an int"),
+        (dict(seed=0.5), "seed must be an int"),
+        (dict(seed=-1), r"every seed must be an int in 0\.\.2\^63-1"),
+        (dict(method="dsd"), "method must be a method object such as dsd_lab.DSD()"),
+        (dict(method=DSD), "method must be a method object"),
+        (dict(prompt="a chiar"), 'did you mean "a chair"'),
+        (dict(negative="a mgu"), 'did you mean "a mug"'),
+        (dict(cameras=[Camera(7, 20)]), r"the nearest is Camera\(azimuth=0.0"),
+        (dict(stages=(Stage(24, 8, 1.0, 2),)), "a smaller size must divide that, got 24"),
+        (dict(stages=()), "stages is empty"),
+        (
+            dict(stages=(Stage(16, 8, 0.0, 2),)),
+            r"share of a stage is a fraction of the steps in \(0, 1\]",
+        ),
+        (dict(stages=(Stage(16, 8, 1.0, 0),)), "views of a stage are ints of at least 1"),
+        (dict(stages=(Stage(16.0, 8, 1.0, 2),)), "size, resolution and views of a stage are ints"),
+        (dict(stages=(Stage(16, 8, 1.0, 2, -1),)), "ring of at least 0"),
+        (dict(cameras=[]), "cameras is empty"),
+        (dict(faithful={"rgb": 1.0}), "there is none"),
+        (
+            dict(prior=GaussianMixture({"a chair": [[0.0, 1.0]]})),
+            r"needs a prior of pictures; gaussian-mixture has .* \(2,\)",
+        ),
+    ],
+)
 def test_bad_settings(settings, message, prior):
     with pytest.raises((ValueError, TypeError), match=message):
         start(**dict(prior=prior, method=SDS()) | settings)
 
 
 def test_a_stage_may_look_from_a_ring_alone(prior):
-    run = start(prior, DSD(form="x0"), 4, stages=(Stage(16, 8, 0.5, 2, ring=2), Stage(16, 8, 0.5, 2)), refresh=2)
+    run = start(
+        prior,
+        DSD(form="x0"),
+        4,
+        stages=(Stage(16, 8, 0.5, 2, ring=2), Stage(16, 8, 0.5, 2)),
+        refresh=2,
+    )
     assert run.cameras == (RING[0], RING[3]) and len(run.target) == len(run.state.cond) == 2
     first = [next(run).cameras for _ in range(2)]
     assert set().union(*first) == {RING[0], RING[3]}
@@ -533,20 +689,31 @@ def test_a_stage_may_look_from_a_ring_alone(prior):
     assert run.cameras == RING and len(run.target) == 6
     again = start(prior, DSD(form="x0"), 4, stages=run.stages, refresh=2)
     again.load_state_dict(half)
-    assert again.cameras == (RING[0], RING[3]) and same(again.finish().state_dict(), run.finish().state_dict())
+    assert again.cameras == (RING[0], RING[3]) and same(
+        again.finish().state_dict(), run.finish().state_dict()
+    )
 
 
 def test_regularisers_that_need_normals_get_them(prior):
-    runs = [start(prior, SDS(), 2, regularisers=r, refresh=refresh).finish()
-            for r in ({}, {"orientation": 1.0, "convexity": 1.0}) for refresh in (1, 2)]
+    runs = [
+        start(prior, SDS(), 2, regularisers=r, refresh=refresh).finish()
+        for r in ({}, {"orientation": 1.0, "convexity": 1.0})
+        for refresh in (1, 2)
+    ]
     assert not torch.equal(runs[0].scene.field.grid, runs[2].scene.field.grid)
     assert not torch.equal(runs[1].scene.field.grid, runs[3].scene.field.grid)
 
 
 def test_a_field_of_ones_own(prior, tmp_path):
     def begun():
-        return start(prior, SDS(), 4, field=HashField(levels=2, entries=64, coarsest=2, finest=4, hidden=4),
-                     stages=(Stage(16, 8, 0.5, 2), Stage(16, 12, 0.5, 2)))
+        return start(
+            prior,
+            SDS(),
+            4,
+            field=HashField(levels=2, entries=64, coarsest=2, finest=4, hidden=4),
+            stages=(Stage(16, 8, 0.5, 2), Stage(16, 12, 0.5, 2)),
+        )
+
     run = begun()
     before = run.scene.field.tables.detach().clone()
     for _ in range(3):
@@ -567,6 +734,7 @@ def test_what_is_no_checkpoint(prior, tmp_path):
 
 
 # ---- from one picture
+
 
 @pytest.fixture(scope="module")
 def novel(world):
@@ -597,14 +765,19 @@ def look(prior, view, method=SDS(), steps=10, *, seed=0, stages=ONE, **settings)
 
 @pytest.mark.parametrize("weights", [{"rgb": 2.0}, {"mask": 0.5}, {"rgb": 2.0, "mask": 0.5}])
 def test_the_scene_is_drawn_to_the_picture(weights, small_novel, small_view):
-    """The mean squared differences of 3 x 16 x 16 colours and of 16 x 16 opacities, from the picture's camera, each weighed
-    and times 3 * 16 * 16 * (2 * 0.6)^2, as for a regulariser."""
-    without, with_it = (look(small_novel, small_view, refresh=1, regularisers={}, faithful=f) for f in ({}, weights))
+    """The mean squared differences of 3 x 16 x 16 colours and of 16 x 16 opacities, from the
+    picture's camera, each weighed and times 3 * 16 * 16 * (2 * 0.6)^2, as for a regulariser.
+    """
+    without, with_it = (
+        look(small_novel, small_view, refresh=1, regularisers={}, faithful=f) for f in ({}, weights)
+    )
     next(without), next(with_it)
     assert torch.equal(without.target, with_it.target)
     draws, scene = ViewDraws(0, small_novel.shape), Scene(GridField(8), Occupancy(threshold=0.5))
     views = torch.randperm(6, generator=draws.generator)[:2].sort().values
-    scene.render([RING[i] for i in views], 16, 48, generator=draws.generator)  # what the method is asked about
+    scene.render(
+        [RING[i] for i in views], 16, 48, generator=draws.generator
+    )  # what the method is asked about
     draws.views = 2
     draws.timesteps(20, 980), draws.normal()  # and what it draws
     seen = scene.render(RING[0], 16, 48, grad=True, generator=draws.generator)
@@ -618,7 +791,11 @@ def test_the_scene_is_drawn_to_the_picture(weights, small_novel, small_view):
 
 def test_the_picture_is_taken_at_each_stages_size(novel, view, monkeypatch):
     asked = []
-    monkeypatch.setattr(InputView, "at_size", lambda self, size, real=InputView.at_size: asked.append(size) or real(self, size))
+    monkeypatch.setattr(
+        InputView,
+        "at_size",
+        lambda self, size, real=InputView.at_size: asked.append(size) or real(self, size),
+    )
     run = look(novel, view, steps=4, stages=TWO)
     for _ in run:
         pass
@@ -627,9 +804,16 @@ def test_the_picture_is_taken_at_each_stages_size(novel, view, monkeypatch):
 
 def test_the_scene_comes_to_show_a_picture(small_novel, small_view):
     """Even one that no object of the world looks like: the chair with its colours turned round."""
-    odd = InputView(torch.where(small_view.mask > 0, 1 - small_view.image, 1.0), small_view.mask, small_view.camera)
+    odd = InputView(
+        torch.where(small_view.mask > 0, 1 - small_view.image, 1.0),
+        small_view.mask,
+        small_view.camera,
+    )
     away = {}
-    for name, faithful in (("not", {"rgb": 0.0, "mask": 0.0}), ("drawn", {"rgb": 5.0, "mask": 0.5})):
+    for name, faithful in (
+        ("not", {"rgb": 0.0, "mask": 0.0}),
+        ("drawn", {"rgb": 5.0, "mask": 0.5}),
+    ):
         scene = look(small_novel, odd, steps=60, faithful=faithful).finish().scene
         away[name] = float((scene.images([odd.camera], 16)[0] - odd.image).square().mean().sqrt())
     assert away["drawn"] < 0.5 * away["not"]
@@ -639,7 +823,9 @@ def test_what_a_run_from_a_picture_says_of_itself(small_novel, small_view):
     run = look(small_novel, small_view)
     assert run.faithful == FAITHFUL and set(FAITHFUL) == {"rgb", "mask"}
     assert FAITHFUL["rgb"] == pytest.approx(10 * FAITHFUL["mask"])
-    assert run.state.cond.view is small_view and run.state.cond.camera == RING and run.cameras == RING
+    assert (
+        run.state.cond.view is small_view and run.state.cond.camera == RING and run.cameras == RING
+    )
     assert run.settings["prompt"] == "" and run.settings["picture's camera"] == str(RING[0])
     assert NOVEL_VIEW_DSD == DSD(form="x0", t_min=0.02, cfg=3.0, anneal="linear")
     copy = InputView(small_view.image.clone(), small_view.mask.clone(), small_view.camera)
@@ -651,7 +837,11 @@ def test_every_method_runs_from_a_picture(method, small_novel, small_view):
     run = look(small_novel, small_view, method, 2, refresh=1, cameras=RING[:2])
     before = run.scene.field.grid.detach().clone()
     run.finish()
-    assert run.finished and torch.isfinite(run.scene.field.grid).all() and not torch.equal(run.scene.field.grid, before)
+    assert (
+        run.finished
+        and torch.isfinite(run.scene.field.grid).all()
+        and not torch.equal(run.scene.field.grid, before)
+    )
 
 
 @pytest.mark.parametrize("method", [SDS(), NOVEL_VIEW_DSD], ids=str)
@@ -662,10 +852,18 @@ def test_image_to_3d_goes_on_after_an_error(method, novel, view, tmp_path):
     def fail(run):
         if run.index == 8:
             raise RuntimeError("the lights went out")
+
     with pytest.raises(RuntimeError, match="lights"):
         image_to_3d(novel, view, method, checkpoint=file, every=3, progress=fail, **settings)
     seen = []
-    scene = image_to_3d(novel, view, method, checkpoint=file, progress=lambda run: seen.append(run.index), **settings)
+    scene = image_to_3d(
+        novel,
+        view,
+        method,
+        checkpoint=file,
+        progress=lambda run: seen.append(run.index),
+        **settings,
+    )
     assert seen == [7, 8, 9, 10] and same(scene.state_dict(), want)
     assert not same(image_to_3d(novel, view, method, **settings | {"seed": 4}).state_dict(), want)
 
@@ -678,15 +876,26 @@ def test_image_to_3d_makes_its_view_of_a_tensor(novel, view):
     assert same(scene.state_dict(), image_to_3d(novel, made, SDS(), **settings).state_dict())
 
 
-@pytest.mark.parametrize("change, message", [
-    ("image", "another run: picture 'digest .*' there, 'digest .*' here$"),
-    ("mask", "another run: picture 'digest .*' there, 'digest .*' here$"),
-    ("camera", r"another run: picture's camera 'Camera\(azimuth=0.0.*' there, 'Camera\(azimuth=60.0.*' here$"),
-    ("faithful", r"another run: faithful {'mask': 0.1, 'rgb': 2.0} there, {'rgb': 1.0, 'mask': 0.1} here$"),
-    ("method", "another run: method 'SDS' there"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ("image", "another run: picture 'digest .*' there, 'digest .*' here$"),
+        ("mask", "another run: picture 'digest .*' there, 'digest .*' here$"),
+        (
+            "camera",
+            r"another run: picture's camera 'Camera\(azimuth=0.0.*' there, 'Camera\(azimuth=60.0.*' here$",
+        ),
+        (
+            "faithful",
+            r"another run: faithful {'mask': 0.1, 'rgb': 2.0} there, {'rgb': 1.0, 'mask': 0.1} here$",
+        ),
+        ("method", "another run: method 'SDS' there"),
+    ],
+)
 def test_a_checkpoint_of_another_picture(change, message, small_novel, small_view, tmp_path):
-    file = look(small_novel, small_view, faithful={"rgb": 2.0, "mask": 0.1}).save(tmp_path / "run.safetensors")
+    file = look(small_novel, small_view, faithful={"rgb": 2.0, "mask": 0.1}).save(
+        tmp_path / "run.safetensors"
+    )
     image, mask = small_view.image.clone(), small_view.mask.clone()
     if change == "image":
         image[0, 0, 0] -= 2 / 255
@@ -694,26 +903,44 @@ def test_a_checkpoint_of_another_picture(change, message, small_novel, small_vie
         mask[0, 0, 0] = 1
     other = InputView(image, mask, RING[1] if change == "camera" else RING[0])
     with pytest.raises(ValueError, match=message):
-        image_to_3d(small_novel, other, SDS(cfg=2.0) if change == "method" else SDS(), steps=10, stages=ONE, checkpoint=file,
-                    faithful={"rgb": 1.0 if change == "faithful" else 2.0, "mask": 0.1})
-    same_run = look(small_novel, InputView(image, mask, RING[0]) if change in ("camera", "faithful", "method") else small_view,
-                    faithful={"rgb": 2.0, "mask": 0.1})
+        image_to_3d(
+            small_novel,
+            other,
+            SDS(cfg=2.0) if change == "method" else SDS(),
+            steps=10,
+            stages=ONE,
+            checkpoint=file,
+            faithful={"rgb": 1.0 if change == "faithful" else 2.0, "mask": 0.1},
+        )
+    same_run = look(
+        small_novel,
+        InputView(image, mask, RING[0])
+        if change in ("camera", "faithful", "method")
+        else small_view,
+        faithful={"rgb": 2.0, "mask": 0.1},
+    )
     assert same_run.resume(file).index == 0
 
 
-@pytest.mark.parametrize("faithful, message", [
-    ({"rbg": 5.0}, "faithful holds weights of at least 0 for rgb, mask, got rbg: 5.0"),
-    ({"rgb": 5.0, "mask": -0.5}, "got mask: -0.5"),
-    ({"rgb": math.nan}, "got rgb: nan"),
-    ({"rgb": math.inf}, "got rgb: inf"),
-])
+@pytest.mark.parametrize(
+    "faithful, message",
+    [
+        ({"rbg": 5.0}, "faithful holds weights of at least 0 for rgb, mask, got rbg: 5.0"),
+        ({"rgb": 5.0, "mask": -0.5}, "got mask: -0.5"),
+        ({"rgb": math.nan}, "got rgb: nan"),
+        ({"rgb": math.inf}, "got rgb: inf"),
+    ],
+)
 def test_bad_faithful(faithful, message, small_novel, small_view):
     with pytest.raises(ValueError, match=message):
         look(small_novel, small_view, faithful=faithful)
 
 
 def test_a_picture_for_the_wrong_prior(prior, small_novel, small_view):
-    with pytest.raises(TypeError, match="toybox-novel-view is asked by a picture: use image_to_3d, or give view=input_view"):
+    with pytest.raises(
+        TypeError,
+        match="toybox-novel-view is asked by a picture: use image_to_3d, or give view=input_view",
+    ):
         distill_scene(small_novel, None, SDS(), 0)
     with pytest.raises(TypeError, match="is asked by a picture"):
         look(small_novel, small_view.image)

@@ -11,8 +11,11 @@ f64 = torch.float64
 
 @pytest.fixture
 def mixture():
-    return GaussianMixture({"left": [[-1.0, 0.2], [-0.6, -0.8]], "right": [[1.0, 0.5]]},
-                           width={"left": [0.1, 0.3], "right": [0.2]}, weights={"left": [1, 2], "right": [1]})
+    return GaussianMixture(
+        {"left": [[-1.0, 0.2], [-0.6, -0.8]], "right": [[1.0, 0.5]]},
+        width={"left": [0.1, 0.3], "right": [0.2]},
+        weights={"left": [1, 2], "right": [1]},
+    )
 
 
 def component_log_probs(x, t, means, widths, weights, schedule):
@@ -25,11 +28,15 @@ def component_log_probs(x, t, means, widths, weights, schedule):
 
 def check_score(prior, x, t, cond, means, widths, weights):
     x = x.clone().requires_grad_()
-    log_p = component_log_probs(x.flatten(1), t, means, widths, weights / weights.sum(), prior.schedule).logsumexp(1)
+    log_p = component_log_probs(
+        x.flatten(1), t, means, widths, weights / weights.sum(), prior.schedule
+    ).logsumexp(1)
     score = torch.autograd.grad(log_p.sum(), x)[0]
     got = prior.predict(x.detach(), t, cond, ("cond",))["cond"].eps / -prior.schedule.sigma[t]
     assert (got - score).norm() <= 1e-8 * score.norm()
-    torch.testing.assert_close(prior.log_density(x.detach(), t, cond), log_p.detach(), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        prior.log_density(x.detach(), t, cond), log_p.detach(), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("t", [0, 1, 50, 320, 700, 999])
@@ -47,15 +54,27 @@ def test_picture_score_is_the_gradient_of_its_log_density(small_world, t):
     means = 0.7 * (pixels - pixels.mean(0)).flatten(1)[:12]
     g = torch.Generator().manual_seed(t)
     near = prior.schedule.alpha[t] * means[torch.randint(12, (16,), generator=g)]
-    x = (near + prior.schedule.sigma[t] * torch.randn(16, 192, generator=g, dtype=f64)).reshape(16, 3, 8, 8)
-    check_score(prior, x, t, prior.condition("warm"), means, torch.zeros(12, dtype=f64), torch.ones(12, dtype=f64))
+    x = (near + prior.schedule.sigma[t] * torch.randn(16, 192, generator=g, dtype=f64)).reshape(
+        16, 3, 8, 8
+    )
+    check_score(
+        prior,
+        x,
+        t,
+        prior.condition("warm"),
+        means,
+        torch.zeros(12, dtype=f64),
+        torch.ones(12, dtype=f64),
+    )
 
 
 def test_unconditional_is_everything(mixture):
     x = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=f64).requires_grad_()
     means = torch.tensor([[-1.0, 0.2], [-0.6, -0.8], [1.0, 0.5]], dtype=f64)
     weights = torch.tensor([0.25, 0.5, 0.25], dtype=f64)
-    log_p = component_log_probs(x, 400, means, torch.tensor([0.1, 0.3, 0.2], dtype=f64), weights, mixture.schedule).logsumexp(1)
+    log_p = component_log_probs(
+        x, 400, means, torch.tensor([0.1, 0.3, 0.2], dtype=f64), weights, mixture.schedule
+    ).logsumexp(1)
     score = torch.autograd.grad(log_p.sum(), x)[0]
     eps = mixture.predict(x.detach(), 400, mixture.condition("left"))["uncond"].eps
     torch.testing.assert_close(-eps / mixture.schedule.sigma[400], score, rtol=1e-9, atol=1e-9)
@@ -68,14 +87,20 @@ def test_one_gaussian_by_hand():
     a, s = prior.schedule.alpha[t].item(), prior.schedule.sigma[t].item()
     x = torch.tensor([[0.3]], dtype=f64)
     want = (s * s * 2.0 + a * 0.25 * 0.3) / (s * s + a * a * 0.25)
-    assert prior.predict(x, t, prior.condition("a"), ("cond",))["cond"].x0.item() == pytest.approx(want, rel=1e-12)
+    assert prior.predict(x, t, prior.condition("a"), ("cond",))["cond"].x0.item() == pytest.approx(
+        want, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, f64])
 @pytest.mark.parametrize("t", [0, 1, 500, 998, 999])
 def test_finite_at_every_level(small_world, t, dtype):
     prior = ImageSet(small_world)
-    for x in (torch.zeros(2, 3, 8, 8, dtype=dtype), 1e3 * torch.ones(2, 3, 8, 8, dtype=dtype), prior.noise([0, 1], dtype)):
+    for x in (
+        torch.zeros(2, 3, 8, 8, dtype=dtype),
+        1e3 * torch.ones(2, 3, 8, 8, dtype=dtype),
+        prior.noise([0, 1], dtype),
+    ):
         for prediction in prior.predict(x, t, prior.condition("cold")).values():
             assert prediction.eps.dtype == dtype
             assert torch.isfinite(prediction.eps).all()
@@ -87,7 +112,9 @@ def test_at_t0_the_nearest_picture_answers(small_world):
     x = prior.encode(small_world.images("cold")[[3]].double())
     a, s = prior.schedule.alpha[0], prior.schedule.sigma[0]
     noisy = a * x + s * prior.noise([5], f64)
-    torch.testing.assert_close(prior.predict(noisy, 0, prior.condition("cold"))["uncond"].x0, x, rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        prior.predict(noisy, 0, prior.condition("cold"))["uncond"].x0, x, rtol=0, atol=1e-4
+    )
 
 
 def test_predictions_agree_across_batch_sizes_and_queries(small_world):
@@ -97,23 +124,36 @@ def test_predictions_agree_across_batch_sizes_and_queries(small_world):
     cond = prior.condition(["cold", "warm"] * 3)
     whole = prior.predict(x, t, cond)
     for i in range(6):
-        alone = prior.predict(x[i:i + 1], t[i].item(), prior.condition(cond.prompt[i]))
+        alone = prior.predict(x[i : i + 1], t[i].item(), prior.condition(cond.prompt[i]))
         for term in alone:
             torch.testing.assert_close(alone[term].eps[0], whole[term].eps[i], rtol=1e-5, atol=1e-5)
-    many = prior.predict_many([Query(x[:2], t[:2], prior.condition("warm"), ("cond",)),
-                               Query(x[2:], 40, prior.condition("cold"))])
-    torch.testing.assert_close(many[0]["cond"].x0, prior.predict(x[:2], t[:2], prior.condition("warm"))["cond"].x0)
-    torch.testing.assert_close(many[1]["cond"].x0, prior.predict(x[2:], 40, prior.condition("cold"))["cond"].x0)
+    many = prior.predict_many(
+        [
+            Query(x[:2], t[:2], prior.condition("warm"), ("cond",)),
+            Query(x[2:], 40, prior.condition("cold")),
+        ]
+    )
+    torch.testing.assert_close(
+        many[0]["cond"].x0, prior.predict(x[:2], t[:2], prior.condition("warm"))["cond"].x0
+    )
+    torch.testing.assert_close(
+        many[1]["cond"].x0, prior.predict(x[2:], 40, prior.condition("cold"))["cond"].x0
+    )
     assert set(many[0]) == {"cond"}
 
 
 def test_guidance_and_its_cost(mixture):
-    x, cond = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), mixture.condition("left")
+    x, cond = (
+        torch.randn(4, 2, generator=torch.Generator().manual_seed(0)),
+        mixture.condition("left"),
+    )
     terms = mixture.predict(x, 300, cond)
     before = mixture.evaluations
     eps = mixture.predict_noise(x, 300, cond, cfg=3.0)
     assert mixture.evaluations - before == 8
-    torch.testing.assert_close(eps, terms["uncond"].eps + 3 * (terms["cond"].eps - terms["uncond"].eps))
+    torch.testing.assert_close(
+        eps, terms["uncond"].eps + 3 * (terms["cond"].eps - terms["uncond"].eps)
+    )
     before = mixture.evaluations
     torch.testing.assert_close(mixture.predict_noise(x, 300, cond, cfg=1.0), terms["cond"].eps)
     assert mixture.evaluations - before == 4
@@ -121,7 +161,10 @@ def test_guidance_and_its_cost(mixture):
 
 def test_a_negative_prompt_takes_the_unconditional_place(mixture):
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
-    left, right = (mixture.predict(x, 300, mixture.condition(p), ("cond",))["cond"].eps for p in ("left", "right"))
+    left, right = (
+        mixture.predict(x, 300, mixture.condition(p), ("cond",))["cond"].eps
+        for p in ("left", "right")
+    )
     eps = mixture.predict_noise(x, 300, mixture.condition("left", negative="right"), cfg=3.0)
     torch.testing.assert_close(eps, right + 3 * (left - right))
 
@@ -177,4 +220,6 @@ def test_guiding_native_outputs_guides_eps_and_x0(kind):
     for cfg in (0.0, 1.0, 7.5, -7.5):
         for name in ("eps", "x0"):
             e_u, e_c = getattr(terms["uncond"], name), getattr(terms["cond"], name)
-            torch.testing.assert_close(getattr(guide(terms, cfg), name), e_u + cfg * (e_c - e_u), rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(
+                getattr(guide(terms, cfg), name), e_u + cfg * (e_c - e_u), rtol=1e-10, atol=1e-10
+            )

@@ -29,12 +29,16 @@ WHOLE = dict(t_min=(0.02, 0.02), t_max=(0.98, 0.98))  # a range that is not anne
 
 @pytest.fixture
 def mixture():
-    return GaussianMixture({"left": [[-1.0, 0.2], [-0.6, -0.8]], "right": [[1.0, 0.5], [0.4, 1.0]]}, width=0.15)
+    return GaussianMixture(
+        {"left": [[-1.0, 0.2], [-0.6, -0.8]], "right": [[1.0, 0.5], [0.4, 1.0]]}, width=0.15
+    )
 
 
 @pytest.fixture
 def weather():
-    return GaussianMixture({"warm": [[-1.0, 0.2], [-0.6, -0.8]], "cold": [[1.0, 0.5], [0.4, 1.0]]}, width=0.15)
+    return GaussianMixture(
+        {"warm": [[-1.0, 0.2], [-0.6, -0.8]], "cold": [[1.0, 0.5], [0.4, 1.0]]}, width=0.15
+    )
 
 
 @pytest.fixture
@@ -54,14 +58,17 @@ def same(mixture, fixed_draws):
     g = torch.Generator().manual_seed(3)
     x, n = torch.randn(3, 2, generator=g, dtype=f64), torch.randn(3, 2, generator=g, dtype=f64)
     t = torch.tensor([100, 400, 700])
+
     def gradient(method, x=x, prompt="left", **settings):
         draws = fixed_draws(normal=n, t=t, uniform=torch.tensor([0.1, 0.6, 0.9], dtype=f64))
         return one_gradient(method, mixture, prompt, x, draws, **settings)[0]
+
     gradient.x, gradient.n, gradient.t = x, n, t
     return gradient
 
 
-# ---- ASD and CSD ----------------------------------------------------------------------------------------------------
+# ---- ASD and CSD ---------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0, 7.5])
 def test_asd_without_shift_is_csd(same, cfg):
@@ -75,33 +82,49 @@ def test_asd_is_the_reference_form_of_dsd_with_other_noise(mixture, fixed_draws)
     t = dsd.t_at(step, steps, mixture.schedule)
     g = torch.Generator().manual_seed(0)
     x, n = torch.randn(2, 2, generator=g, dtype=f64), torch.randn(2, 2, generator=g, dtype=f64)
-    draws = fixed_draws(uniform=torch.tensor([0.3, 0.95], dtype=f64), normal=n, t=torch.tensor([t, t]))
+    draws = fixed_draws(
+        uniform=torch.tensor([0.3, 0.95], dtype=f64), normal=n, t=torch.tensor([t, t])
+    )
     state = dsd.begin(mixture, mixture.condition("left"), n, steps)
     state._predicted = lambda t, cfg: n.expand(len(t), 2, 2)  # in place of the path's prediction
     asd = ASD(t_min=(0.32, 0.32), t_max=(0.98, 0.98))
-    torch.testing.assert_close(one_gradient(asd, mixture, "left", x, draws, step, steps)[0],
-                               dsd.gradient(state, x, step, draws)[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        one_gradient(asd, mixture, "left", x, draws, step, steps)[0],
+        dsd.gradient(state, x, step, draws)[0],
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 def test_one_asd_step_by_hand(line, fixed_draws):
     hand, x, n, cfg = ByHand(), 0.1, 0.8, 3.0
-    # step 5 of 10: the lower end is at 1000 (0.5 - 0.48 / 2) = 260, so t' = 600 + floor(0.9 * 0.1 (600 - 260)) = 630
+    # step 5 of 10: the lower end is at 1000 (0.5 - 0.48 / 2) = 260, so t' = 600 + floor(0.9 * 0.1
+    # (600 - 260)) = 630
     t, t_prime = 600, 630
-    draws = fixed_draws(uniform=torch.tensor([0.9], dtype=f64), normal=torch.tensor([[n]], dtype=f64), t=torch.tensor([t]))
+    draws = fixed_draws(
+        uniform=torch.tensor([0.9], dtype=f64),
+        normal=torch.tensor([[n]], dtype=f64),
+        t=torch.tensor([t]),
+    )
     g, at = one_gradient(ASD(cfg=cfg), line, "a", torch.tensor([[x]], dtype=f64), draws, step=5)
-    want = hand.s(t) ** 2 * (hand.eps(hand.a(t) * x + hand.s(t) * n, t, cfg)
-                             - hand.eps(hand.a(t_prime) * x + hand.s(t_prime) * n, t_prime, 1.0))
+    want = hand.s(t) ** 2 * (
+        hand.eps(hand.a(t) * x + hand.s(t) * n, t, cfg)
+        - hand.eps(hand.a(t_prime) * x + hand.s(t_prime) * n, t_prime, 1.0)
+    )
     assert at.tolist() == [t]
     assert g.item() == pytest.approx(want, rel=1e-9)
 
 
-@pytest.mark.parametrize("method, step, ends", [(ASD(), 0, (500, 980)), (ASD(), 5, (260, 740)), (ISM(), 0, (20, 980)),
-                                                (VSD(), 5, (20, 740))])
+@pytest.mark.parametrize(
+    "method, step, ends",
+    [(ASD(), 0, (500, 980)), (ASD(), 5, (260, 740)), (ISM(), 0, (20, 980)), (VSD(), 5, (20, 740))],
+)
 def test_the_range_of_t_is_annealed(mixture, method, step, ends):
     assert method.range_at(step, 10, mixture.schedule) == ends
 
 
-# ---- SDI ------------------------------------------------------------------------------------------------------------
+# ---- SDI -----------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("cfg", [1.0, 7.5])
 @pytest.mark.parametrize("kind", ["mixture", "pictures"])
@@ -119,7 +142,8 @@ def test_sdi_with_the_last_prediction_assigned_is_ddim(kind, cfg, mixture, small
 
 def test_one_sdi_step_by_hand(line, fixed_draws):
     hand, x, cfg = ByHand(), 0.1, 3.0
-    # step 3 of 4: t = 1000 (1 - 0.8 * 3 / 4) = 400; tau = floor(0.5 * 1000 / 30) = 16; 4 steps of 104 from 0 to 416
+    # step 3 of 4: t = 1000 (1 - 0.8 * 3 / 4) = 400; tau = floor(0.5 * 1000 / 30) = 16; 4 steps of
+    # 104 from 0 to 416
     levels = [0, 104, 208, 312, 416]
     z = x
     for low, high in zip(levels, levels[1:], strict=False):
@@ -127,24 +151,43 @@ def test_one_sdi_step_by_hand(line, fixed_draws):
     k = (z - hand.a(416) * x) / hand.s(416)
     want = hand.s(400) / hand.a(400) * (hand.eps(hand.a(400) * x + hand.s(400) * k, 400, cfg) - k)
     draws = fixed_draws(uniform=torch.tensor([0.5], dtype=f64))
-    g, at = one_gradient(SDI(cfg=cfg), line, "a", torch.tensor([[x]], dtype=f64), draws, step=3, steps=4)
+    g, at = one_gradient(
+        SDI(cfg=cfg), line, "a", torch.tensor([[x]], dtype=f64), draws, step=3, steps=4
+    )
     assert at.tolist() == [400]
     assert g.item() == pytest.approx(want, rel=1e-8)
     z = x
     for low, high in zip([100, 179, 258, 337], [179, 258, 337, 416], strict=True):  # from t_first
         z = hand.move(z, low, high, -7.5)
     late = (z - hand.a(416) * x) / hand.s(416)
-    want = hand.s(400) / hand.a(400) * (hand.eps(hand.a(400) * x + hand.s(400) * late, 400, cfg) - late)
-    g = one_gradient(SDI(cfg=cfg, t_first=0.1), line, "a", torch.tensor([[x]], dtype=f64), draws, step=3, steps=4)[0]
+    want = (
+        hand.s(400)
+        / hand.a(400)
+        * (hand.eps(hand.a(400) * x + hand.s(400) * late, 400, cfg) - late)
+    )
+    g = one_gradient(
+        SDI(cfg=cfg, t_first=0.1), line, "a", torch.tensor([[x]], dtype=f64), draws, step=3, steps=4
+    )[0]
     assert g.item() == pytest.approx(want, rel=1e-8)
-    noisy = fixed_draws(uniform=torch.tensor([0.5], dtype=f64), normal=torch.tensor([[2.0]], dtype=f64))
+    noisy = fixed_draws(
+        uniform=torch.tensor([0.5], dtype=f64), normal=torch.tensor([[2.0]], dtype=f64)
+    )
     k += 0.3 * 2
     want = hand.s(400) / hand.a(400) * (hand.eps(hand.a(400) * x + hand.s(400) * k, 400, cfg) - k)
-    g = one_gradient(SDI(cfg=cfg, extra_noise=0.3), line, "a", torch.tensor([[x]], dtype=f64), noisy, step=3, steps=4)[0]
+    g = one_gradient(
+        SDI(cfg=cfg, extra_noise=0.3),
+        line,
+        "a",
+        torch.tensor([[x]], dtype=f64),
+        noisy,
+        step=3,
+        steps=4,
+    )[0]
     assert g.item() == pytest.approx(want, rel=1e-8)
 
 
-# ---- ConsistentODE and ISM ------------------------------------------------------------------------------------------
+# ---- ConsistentODE and ISM -----------------------------------------------------------------------
+
 
 def test_one_consistent_step_by_hand(line, fixed_draws):
     hand, x, e_star, cfg = ByHand(), 0.1, 0.7, 3.0
@@ -153,8 +196,16 @@ def test_one_consistent_step_by_hand(line, fixed_draws):
     x_t = hand.a(t) * x + hand.s(t) * e_star
     want = hand.eps(x_t, t, cfg) - hand.eps(hand.move(x_t, t, s, cfg), s, cfg)
     for sign, factor in (("code", 1), ("abstract", -1)):
-        g, at = one_gradient(ConsistentODE(cfg=cfg, sign=sign), line, "a", torch.tensor([[x]], dtype=f64),
-                             fixed_draws(t=torch.tensor([130])), step=1, steps=4, e_star=torch.tensor([[e_star]], dtype=f64))
+        g, at = one_gradient(
+            ConsistentODE(cfg=cfg, sign=sign),
+            line,
+            "a",
+            torch.tensor([[x]], dtype=f64),
+            fixed_draws(t=torch.tensor([130])),
+            step=1,
+            steps=4,
+            e_star=torch.tensor([[e_star]], dtype=f64),
+        )
         assert at.tolist() == [t]
         assert g.item() == pytest.approx(factor * want, rel=1e-9)
 
@@ -164,24 +215,36 @@ def test_one_ism_step_by_hand(line, fixed_draws):
     z = x  # without a prompt (cfg 0) in jumps of 200 to s = 620 - 50, then on to 620
     for low, high in ((0, 200), (200, 400), (400, 570)):
         z = hand.move(z, low, high, 0.0)
-    want = 0.1 * hand.s(620) / hand.a(620) * (hand.eps(hand.move(z, 570, 620, 0.0), 620, cfg) - hand.eps(z, 570, 0.0))
-    g, at = one_gradient(ISM(cfg=cfg), line, "a", torch.tensor([[x]], dtype=f64), fixed_draws(t=torch.tensor([620])))
+    want = (
+        0.1
+        * hand.s(620)
+        / hand.a(620)
+        * (hand.eps(hand.move(z, 570, 620, 0.0), 620, cfg) - hand.eps(z, 570, 0.0))
+    )
+    g, at = one_gradient(
+        ISM(cfg=cfg), line, "a", torch.tensor([[x]], dtype=f64), fixed_draws(t=torch.tensor([620]))
+    )
     assert at.tolist() == [620]
     assert g.item() == pytest.approx(want, rel=1e-8)
 
 
-# ---- FSD and CFD ----------------------------------------------------------------------------------------------------
+# ---- FSD and CFD ---------------------------------------------------------------------------------
+
 
 def test_fsd_is_sds_with_its_starting_noise(same, mixture):
     t = FSD().t_at(4, 10, mixture.schedule)
     assert t == 596  # 1000 (0.98 - 0.96 * 0.4)
+
     def at_t(method, **settings):
         same.t.fill_(t)
         return same(method, **settings)
+
     fsd = at_t(FSD(), step=4, e_star=same.n)
     torch.testing.assert_close(fsd, at_t(SDS()), rtol=1e-12, atol=1e-12)
     a, s = mixture.schedule.alpha[t], mixture.schedule.sigma[t]
-    torch.testing.assert_close(at_t(CFD(), step=4, e_star=same.n) * a * s, fsd, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        at_t(CFD(), step=4, e_star=same.n) * a * s, fsd, rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("cfg", [1.0, 7.5])
@@ -195,8 +258,16 @@ def test_cfd_as_a_sampler_is_ddim(mixture, small_world, cfg, t_max):
         assert (run.x - final).norm() <= 1e-9 * final.norm()
         if prior is mixture:  # where no two paths end in the very same point
             start = method.start(method.begin(prior, run.cond, run.e_star, 30))
-            own = distill(prior, prompt, CFD(cfg=cfg, t_min=0.0, t_max=t_max), [0, 1, 2], 30, dtype=f64, start=start,
-                          optimizer="plain").finish()
+            own = distill(
+                prior,
+                prompt,
+                CFD(cfg=cfg, t_min=0.0, t_max=t_max),
+                [0, 1, 2],
+                30,
+                dtype=f64,
+                start=start,
+                optimizer="plain",
+            ).finish()
             assert (own.x - final).norm() > 1e-3 * final.norm()
 
 
@@ -211,57 +282,87 @@ def test_cfd_renews_its_noise(mixture, fixed_draws):
     assert torch.equal(state.kept["n"], e_star)
 
 
-# ---- NFSD and the term "degraded" -----------------------------------------------------------------------------------
+# ---- NFSD and the term "degraded" ----------------------------------------------------------------
 
-@pytest.mark.parametrize("t, negative", [(150, None), (150, "b"), (200, "b"), (600, "b"), (600, None)])
+
+@pytest.mark.parametrize(
+    "t, negative", [(150, None), (150, "b"), (200, "b"), (600, "b"), (600, None)]
+)
 def test_one_nfsd_step_by_hand(line, fixed_draws, t, negative):
     hand, x, n, cfg = ByHand(), 0.1, 0.8, 3.0
     x_t = hand.a(t) * x + hand.s(t) * n
+
     def e_of(means, h):
         v = hand.s(t) ** 2 + hand.a(t) ** 2 * h**2
         p = [math.exp(-((x_t - hand.a(t) * m) ** 2) / (2 * v)) for m in means]
-        return hand.s(t) / v * sum(q / sum(p) * (x_t - hand.a(t) * m) for q, m in zip(p, means, strict=True))
+        return (
+            hand.s(t)
+            / v
+            * sum(q / sum(p) * (x_t - hand.a(t) * m) for q, m in zip(p, means, strict=True))
+        )
+
     e_c, e_u = e_of([2.0], 0.5), e_of([2.0, -1.0], 0.5)
-    e_n = e_of([-1.0], 0.5) if negative else e_of([2.0, -1.0], 1.0)  # without a negative prompt: all, twice as wide
+    e_n = (
+        e_of([-1.0], 0.5) if negative else e_of([2.0, -1.0], 1.0)
+    )  # without a negative prompt: all, twice as wide
     want = hand.s(t) ** 2 * ((e_u if t < 200 else e_u - e_n) + cfg * (e_c - e_u))
     draws = fixed_draws(normal=torch.tensor([[n]], dtype=f64), t=torch.tensor([t]))
-    g = one_gradient(NFSD(cfg=cfg), line, line.condition("a", negative), torch.tensor([[x]], dtype=f64), draws)[0]
+    g = one_gradient(
+        NFSD(cfg=cfg), line, line.condition("a", negative), torch.tensor([[x]], dtype=f64), draws
+    )[0]
     assert g.item() == pytest.approx(want, rel=1e-9)
 
 
 def test_degraded_pictures_are_blurred(small_world):
     prior = ImageSet(small_world)
     blurred = (prior.degraded.means.reshape(-1, 3, 8, 8) / prior.scale + prior.mean_picture + 1) / 2
-    weight = torch.tensor([[math.exp(-((i - j) ** 2) / 18) for j in range(8)] for i in range(8)], dtype=f64)
+    weight = torch.tensor(
+        [[math.exp(-((i - j) ** 2) / 18) for j in range(8)] for i in range(8)], dtype=f64
+    )
     weight = weight / weight.sum(1, keepdim=True)
-    want = torch.einsum("ij,nckl,jk,ml->ncim", weight, small_world.pixels.double() / 255, torch.eye(8, dtype=f64), weight)
+    want = torch.einsum(
+        "ij,nckl,jk,ml->ncim",
+        weight,
+        small_world.pixels.double() / 255,
+        torch.eye(8, dtype=f64),
+        weight,
+    )
     torch.testing.assert_close(blurred, want, rtol=1e-12, atol=1e-12)
     x, cond = prior.noise([0, 1], f64), prior.condition("warm")
     both = prior.predict(x, torch.tensor([0, 500]), cond, ("uncond", "degraded"))
     sharp = prior.predict(x, torch.tensor([0, 500]), cond, ("uncond",))["uncond"]
     assert torch.equal(both["uncond"].x0, sharp.x0)
     nearest = torch.cdist(x[:1].flatten(1), prior.schedule.alpha[0] * prior.degraded.means).argmin()
-    torch.testing.assert_close(both["degraded"].x0[0].flatten(), prior.degraded.means[nearest], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        both["degraded"].x0[0].flatten(), prior.degraded.means[nearest], rtol=1e-9, atol=1e-9
+    )
 
 
-# ---- DDS ------------------------------------------------------------------------------------------------------------
+# ---- DDS -----------------------------------------------------------------------------------------
+
 
 def test_dds_is_the_difference_of_two_sds_gradients(same, mixture):
     method, cond, source = DDS(source_prompt="right"), mixture.condition("left"), 0.5 - same.x
     state = method.begin(mixture, cond, same.n, 10)
+
     class Draws:
         timesteps, normal = staticmethod(lambda low, high: same.t), staticmethod(lambda: same.n)
+
     assert method.gradient(state, source, 0, Draws)[0].norm() > 1e-3  # the first x is the source
     g = method.gradient(state, same.x, 1, Draws)[0] * mixture.schedule.sigma[same.t][:, None] ** 2
-    torch.testing.assert_close(g, same(SDS()) - same(SDS(), x=source, prompt="right"), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        g, same(SDS()) - same(SDS(), x=source, prompt="right"), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_dds_from_a_picture_to_itself_is_at_rest(small_world):
     prior = ImageSet(small_world)
     start = prior.encode(small_world.images("warm")[:2].double())
+
     def first_gradient(prompt):
         run = distill(prior, prompt, DDS(source_prompt="warm"), [0, 1], 5, start=start, dtype=f64)
         return run.method.gradient(run.state, run.x, 0, run.draws)[0].flatten(1).norm(dim=1)
+
     assert bool((first_gradient("warm") < 1e-10).all())
     assert bool((first_gradient("cold") > 1e-3).all())
     with pytest.raises(ValueError, match="did you mean"):
@@ -271,40 +372,78 @@ def test_dds_from_a_picture_to_itself_is_at_rest(small_world):
 def test_dds_with_negatives_and_a_prompt_a_seed(small_world):
     prior = ImageSet(small_world)
     start = prior.encode(small_world.images("warm")[:2].double())
-    run = distill(prior, prior.condition(["warm", "cold"], "cold"), DDS(source_prompt="warm"), [0, 1], 3, start=start, dtype=f64)
+    run = distill(
+        prior,
+        prior.condition(["warm", "cold"], "cold"),
+        DDS(source_prompt="warm"),
+        [0, 1],
+        3,
+        start=start,
+        dtype=f64,
+    )
     g = run.method.gradient(run.state, run.x, 0, run.draws)[0].flatten(1).norm(dim=1)
     assert g[0] < 1e-10
     assert g[1] > 1e-3
 
 
-# ---- VSD ------------------------------------------------------------------------------------------------------------
+# ---- VSD -----------------------------------------------------------------------------------------
+
 
 def test_vsd_of_one_particle_is_sds(same):
     for i in range(3):
-        same_t, same_n = same.t[i:i + 1], same.n[i:i + 1]
+        same_t, same_n = same.t[i : i + 1], same.n[i : i + 1]
+
         class Draws:
-            timesteps, normal = staticmethod(lambda low, high, t=same_t: t), staticmethod(lambda n=same_n: n)
+            timesteps, normal = (
+                staticmethod(lambda low, high, t=same_t: t),
+                staticmethod(lambda n=same_n: n),
+            )
+
         prior = GaussianMixture({"left": [[-1.0, 0.2]], "right": [[1.0, 0.5]]}, width=0.15)
-        vsd, sds = (one_gradient(m, prior, "left", same.x[i:i + 1], Draws)[0] for m in (VSD(width=0.0, **WHOLE), SDS()))
+        vsd, sds = (
+            one_gradient(m, prior, "left", same.x[i : i + 1], Draws)[0]
+            for m in (VSD(width=0.0, **WHOLE), SDS())
+        )
         torch.testing.assert_close(vsd, sds, rtol=1e-9, atol=1e-9)
     assert (same(VSD(width=0.5, **WHOLE)) - same(SDS())).norm() > 1e-3
 
 
 def test_vsd_with_all_pictures_as_particles_is_at_rest(small_world):
     prior = ImageSet(small_world)
-    for prompts in (["warm"] * 12, ["cold"] * 8, ["warm"] * 12 + ["cold"] * 8):  # the particles of a prompt are its own
-        x = torch.cat([prior.means[prior.members(p)] for p in dict.fromkeys(prompts)]).reshape(-1, 3, 8, 8)
-        run = distill(prior, prior.condition(prompts), VSD(cfg=1.0, width=0.0), range(len(x)), 20, start=x, dtype=f64)
-        assert all(run.method.gradient(run.state, run.x, i, run.draws)[0].abs().max() < 1e-10 for i in range(20))
+    for prompts in (
+        ["warm"] * 12,
+        ["cold"] * 8,
+        ["warm"] * 12 + ["cold"] * 8,
+    ):  # the particles of a prompt are its own
+        x = torch.cat([prior.means[prior.members(p)] for p in dict.fromkeys(prompts)]).reshape(
+            -1, 3, 8, 8
+        )
+        run = distill(
+            prior,
+            prior.condition(prompts),
+            VSD(cfg=1.0, width=0.0),
+            range(len(x)),
+            20,
+            start=x,
+            dtype=f64,
+        )
+        assert all(
+            run.method.gradient(run.state, run.x, i, run.draws)[0].abs().max() < 1e-10
+            for i in range(20)
+        )
 
 
 def test_vsd_network_learns_the_noise(mixture):
-    """On renders that stay put, its loss falls clearly below that of knowing nothing, which is that of e_phi = 0."""
+    """On renders that stay put, its loss falls clearly below that of knowing nothing, which is that
+    of e_phi = 0.
+    """
     method, x = VSD(particles="network", lr=3e-3), torch.tensor([[1.0, -1.0]] * 8)
     state = method.begin(mixture, mixture.condition("left"), torch.zeros(8, 2), 10)
     g = torch.Generator().manual_seed(0)
+
     def draw():
         return torch.randint(200, 800, (8,), generator=g), torch.randn(8, 2, generator=g)
+
     for _ in range(300):
         state.train(x, *draw())
     loss = []
@@ -315,10 +454,25 @@ def test_vsd_network_learns_the_noise(mixture):
     assert torch.stack(loss).mean() < 0.1
 
 
-# ---- all of them ----------------------------------------------------------------------------------------------------
+# ---- all of them ---------------------------------------------------------------------------------
 
-FAMILY = [ASD(), CSD(), NFSD(), ISM(), SDI(), SDI(inversion="cached"), SDI(extra_noise=0.3), ConsistentODE(),
-          ConsistentODE(sign="abstract"), FSD(), CFD(), CFD(gamma=0.1), CFD(weight="ddim"), DDS(), DDS(source_prompt="cold")]
+FAMILY = [
+    ASD(),
+    CSD(),
+    NFSD(),
+    ISM(),
+    SDI(),
+    SDI(inversion="cached"),
+    SDI(extra_noise=0.3),
+    ConsistentODE(),
+    ConsistentODE(sign="abstract"),
+    FSD(),
+    CFD(),
+    CFD(gamma=0.1),
+    CFD(weight="ddim"),
+    DDS(),
+    DDS(source_prompt="cold"),
+]
 COUPLED = [VSD(), VSD(particles="network")]  # the seeds of a VSD batch depend on each other
 
 
@@ -339,7 +493,16 @@ def test_evaluations_are_exact(method, cfg, weather):
 def test_costs(mixture):
     def step(method):
         return method.evaluations(mixture).step
-    assert [step(m) for m in (ASD(), CSD(), NFSD(), ConsistentODE(), FSD(), ISM(), VSD())] == [3, 2, 3, 4, 2, 8, 2]
+
+    assert [step(m) for m in (ASD(), CSD(), NFSD(), ConsistentODE(), FSD(), ISM(), VSD())] == [
+        3,
+        2,
+        3,
+        4,
+        2,
+        8,
+        2,
+    ]
     assert step(SDI()) == 22
     assert 14 < SDI().total_evaluations(mixture, 300) / 300 < 17
 
@@ -380,35 +543,38 @@ def test_grad_mode_is_the_callers_own(mixture):
         assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: ASD(cfg=float("nan")), "finite"),
-    (lambda: ASD(t_min=(0.5, 0.6)), "t_min < t_max"),
-    (lambda: ASD(t_max=0.98), "pair"),
-    (lambda: ASD(shift=-0.1), "shift is a fraction"),
-    (lambda: CSD(t_min=0.9, t_max=0.1), "t_min < t_max"),
-    (lambda: SDI(inversion="none"), "invert, cached"),
-    (lambda: SDI(inversion_steps=0), "inversion_steps must be an int of at least 1"),
-    (lambda: SDI(inversion_cfg=float("inf")), "finite"),
-    (lambda: SDI(tau_max=2.0), "tau_max is a fraction"),
-    (lambda: SDI(t_first=0.3), "t_first is a fraction in 0..t_min=0.2"),
-    (lambda: SDI(extra_noise=-1.0), "extra_noise"),
-    (lambda: SDI(t_min=0.5, t_max=0.2), "t_min < t_max"),
-    (lambda: ConsistentODE(sign="minus"), "code, abstract"),
-    (lambda: ConsistentODE(t_max=0.9), "must not exceed 1"),
-    (lambda: ConsistentODE(gap_min=0.3), "gap_max must lie above"),
-    (lambda: FSD(t_min=-0.1), "0 <= t_min"),
-    (lambda: CFD(weight="sigma"), "ratio, ddim"),
-    (lambda: CFD(gamma=1.5), "gamma is a fraction"),
-    (lambda: NFSD(small="low"), "small is a fraction"),
-    (lambda: ISM(interval=-0.1), "interval is a fraction"),
-    (lambda: ISM(jump=0.0), "jump must be at least"),
-    (lambda: DDS(source_prompt=3), "one prompt"),
-    (lambda: VSD(particles="many"), "exact, network"),
-    (lambda: VSD(width=-1.0), "width"),
-    (lambda: VSD(hidden=0), "hidden"),
-    (lambda: VSD(lr=0.0), "lr must be positive"),
-    (lambda: VSD(t_max=(0.98,)), "pair"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: ASD(cfg=float("nan")), "finite"),
+        (lambda: ASD(t_min=(0.5, 0.6)), "t_min < t_max"),
+        (lambda: ASD(t_max=0.98), "pair"),
+        (lambda: ASD(shift=-0.1), "shift is a fraction"),
+        (lambda: CSD(t_min=0.9, t_max=0.1), "t_min < t_max"),
+        (lambda: SDI(inversion="none"), "invert, cached"),
+        (lambda: SDI(inversion_steps=0), "inversion_steps must be an int of at least 1"),
+        (lambda: SDI(inversion_cfg=float("inf")), "finite"),
+        (lambda: SDI(tau_max=2.0), "tau_max is a fraction"),
+        (lambda: SDI(t_first=0.3), "t_first is a fraction in 0..t_min=0.2"),
+        (lambda: SDI(extra_noise=-1.0), "extra_noise"),
+        (lambda: SDI(t_min=0.5, t_max=0.2), "t_min < t_max"),
+        (lambda: ConsistentODE(sign="minus"), "code, abstract"),
+        (lambda: ConsistentODE(t_max=0.9), "must not exceed 1"),
+        (lambda: ConsistentODE(gap_min=0.3), "gap_max must lie above"),
+        (lambda: FSD(t_min=-0.1), "0 <= t_min"),
+        (lambda: CFD(weight="sigma"), "ratio, ddim"),
+        (lambda: CFD(gamma=1.5), "gamma is a fraction"),
+        (lambda: NFSD(small="low"), "small is a fraction"),
+        (lambda: ISM(interval=-0.1), "interval is a fraction"),
+        (lambda: ISM(jump=0.0), "jump must be at least"),
+        (lambda: DDS(source_prompt=3), "one prompt"),
+        (lambda: VSD(particles="many"), "exact, network"),
+        (lambda: VSD(width=-1.0), "width"),
+        (lambda: VSD(hidden=0), "hidden"),
+        (lambda: VSD(lr=0.0), "lr must be positive"),
+        (lambda: VSD(t_max=(0.98,)), "pair"),
+    ],
+)
 def test_bad_settings(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()

@@ -1,4 +1,6 @@
-"""The picture that a reconstruction starts from: what of it is object, where it comes to stand, and what is refused."""
+"""The picture that a reconstruction starts from: what of it is object, where it comes to stand, and
+what is refused.
+"""
 
 from dataclasses import FrozenInstanceError
 
@@ -14,7 +16,9 @@ RED, WALL = (204, 51, 0), (90, 120, 150)
 
 
 def picture(width=40, height=40, box=(10, 10, 30, 30), colour=RED, wall=WALL, alpha=None):
-    """A PIL image of a box (left, top, right, bottom) before a plain wall, or before nothing (alpha 0)."""
+    """A PIL image of a box (left, top, right, bottom) before a plain wall, or before nothing (alpha
+    0).
+    """
     pixels = np.zeros((height, width, 3 if alpha is None else 4), np.uint8)
     pixels[..., :3] = wall
     left, top, right, bottom = box
@@ -32,14 +36,19 @@ def span(mask):
 
 # ---- what is object
 
+
 def test_transparency_says_what_is_object():
-    """A 20 x 20 box in a square of round(20 / 0.85) = 24: in 24 pixels nothing is resized, and the box begins at 2."""
+    """A 20 x 20 box in a square of round(20 / 0.85) = 24: in 24 pixels nothing is resized, and the
+    box begins at 2.
+    """
     view = input_view(picture(alpha=255), size=24)
     want = torch.zeros(1, 24, 24)
     want[:, 2:22, 2:22] = 1
     torch.testing.assert_close(view.mask, want)
     colour = torch.tensor(RED)[:, None, None] / 255
-    torch.testing.assert_close(view.image, want * colour + 1 - want)  # on white, whatever colour lies under what is clear
+    torch.testing.assert_close(
+        view.image, want * colour + 1 - want
+    )  # on white, whatever colour lies under what is clear
     assert view.camera == Camera() and view.image.dtype == torch.float32
 
 
@@ -53,7 +62,9 @@ def test_what_is_half_clear_is_mixed_with_white():
 def test_a_plain_background_is_removed():
     clear, plain = input_view(picture(alpha=255), size=24), input_view(picture(), size=24)
     assert torch.equal(clear.mask, plain.mask) and torch.equal(clear.image, plain.image)
-    opaque = input_view(picture(alpha=255).convert("RGB").convert("RGBA"), size=24)  # an alpha that says nothing
+    opaque = input_view(
+        picture(alpha=255).convert("RGB").convert("RGBA"), size=24
+    )  # an alpha that says nothing
     assert torch.equal(opaque.mask, plain.mask)
 
 
@@ -67,7 +78,9 @@ def test_a_background_may_vary_a_little():
 
 
 def test_a_hole_with_the_backgrounds_colour_is_object():
-    """What the object surrounds is the object's, by pixels that share an edge; a bay that is open to the border is not."""
+    """What the object surrounds is the object's, by pixels that share an edge; a bay that is open
+    to the border is not.
+    """
     image = np.array(picture())
     image[14:18, 14:18] = WALL  # a hole
     image[26:30, 20:22] = WALL  # a bay at the lower edge
@@ -82,12 +95,16 @@ def test_a_hole_with_the_backgrounds_colour_is_object():
 
 
 def test_an_object_may_touch_the_border():
-    assert span(input_view(picture(box=(18, 10, 22, 40)), size=35).mask)[:2] == (2, 31)  # 4 of 160 border pixels are not wall
+    assert span(input_view(picture(box=(18, 10, 22, 40)), size=35).mask)[:2] == (
+        2,
+        31,
+    )  # 4 of 160 border pixels are not wall
     with pytest.raises(ValueError, match="its border is not of one colour"):
         input_view(picture(box=(8, 10, 32, 40)))  # 24 are: more than one in ten
 
 
 # ---- where it comes to stand
+
 
 @pytest.mark.parametrize("box", [(2, 3, 22, 33), (50, 60, 70, 90)])
 def test_the_object_is_in_the_middle_wherever_it_was(box):
@@ -104,8 +121,12 @@ def test_it_spans_its_share_at_every_size(size):
         top, bottom, left, right = span(view.mask)
         longer, shorter = sorted((bottom - top + 1, right - left + 1), reverse=True)
         assert view.image.shape == (3, size, size) and view.mask.shape == (1, size, size)
-        assert longer == pytest.approx(FILL * size, abs=2) and shorter == pytest.approx(FILL * size / 2, abs=2)
-        assert top + bottom == pytest.approx(size - 1, abs=2) and left + right == pytest.approx(size - 1, abs=2)
+        assert longer == pytest.approx(FILL * size, abs=2) and shorter == pytest.approx(
+            FILL * size / 2, abs=2
+        )
+        assert top + bottom == pytest.approx(size - 1, abs=2) and left + right == pytest.approx(
+            size - 1, abs=2
+        )
         assert view.mask.mean().item() == pytest.approx(FILL**2 / 2, rel=0.03)
         assert torch.equal(view.image[:, 0, 0], torch.ones(3))
 
@@ -130,10 +151,13 @@ def test_files(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in (tmp_path / "own.png", str(tmp_path / "photo.jpg"), "~/own.png"):
         view = input_view(name, Camera(30, 10), size=24)
-        assert view.mask.sum().item() == pytest.approx(400, abs=40) and view.camera == Camera(30, 10)
+        assert view.mask.sum().item() == pytest.approx(400, abs=40) and view.camera == Camera(
+            30, 10
+        )
 
 
 # ---- pictures as tensors
+
 
 def tensor(size=16):
     image = torch.ones(3, size, size)
@@ -151,7 +175,9 @@ def test_a_tensor_is_taken_as_it_is():
     want[:, 4:10, 3:12] = want[:, 15, 15] = 1
     assert torch.equal(view.mask, want) and view.camera == Camera(5)
     assert not input_view(image.double().requires_grad_(), size=16).image.requires_grad
-    assert torch.equal(input_view(image).image, view.at_size(64).image)  # 64 px unless told otherwise
+    assert torch.equal(
+        input_view(image).image, view.at_size(64).image
+    )  # 64 px unless told otherwise
 
 
 def test_a_view_is_taken_as_it_is():
@@ -169,9 +195,13 @@ def test_at_size_by_hand():
     torch.testing.assert_close(half.image, image.reshape(3, 2, 2, 2, 2).mean((2, 4)))  # block means
     torch.testing.assert_close(half.mask, torch.tensor([[[0.25, 1], [0.5, 0.5]]]))
     assert view.at_size(4) is view and half.camera == double.camera == Camera(7)
-    row = torch.tensor([0, 0.25, 0.75, 1, 1, 1, 1, 1])  # straight lines between pixel centres, which are at +0.5
+    row = torch.tensor(
+        [0, 0.25, 0.75, 1, 1, 1, 1, 1]
+    )  # straight lines between pixel centres, which are at +0.5
     torch.testing.assert_close(double.mask[0, 0], row)
-    torch.testing.assert_close(double.mask[0, 1], 0.75 * row + 0.25 * torch.tensor([0, 0, 0, 0.25, 0.75, 1, 1, 1]))
+    torch.testing.assert_close(
+        double.mask[0, 1], 0.75 * row + 0.25 * torch.tensor([0, 0, 0, 0.25, 0.75, 1, 1, 1])
+    )
 
 
 def test_a_view_is_itself_alone():
@@ -184,44 +214,70 @@ def test_a_view_is_itself_alone():
 
 # ---- what is refused
 
+
 def noisy(low=0, high=256):
-    return Image.fromarray(np.random.default_rng(0).integers(low, high, (40, 40, 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(0).integers(low, high, (40, 40, 3), dtype=np.uint8)
+    )
 
 
 def of(value, *shape):
     return torch.full(shape or (3, 16, 16), float(value))
 
 
-@pytest.mark.parametrize("image, error, message", [
-    (None, TypeError, "a picture is a tensor .3, S, S., a PIL image or a path, got NoneType"),
-    (3, TypeError, "got int"),
-    (np.zeros((16, 16, 3)), TypeError, "got ndarray"),
-    (["a.png"], TypeError, "got list"),
-    ("nowhere/own.png", ValueError, "there is no picture nowhere/own.png"),
-    (".", ValueError, "there is no picture"),
-    (noisy(), ValueError, "no transparency and no plain background to remove: its border is not of one colour; give a PNG"),
-    (picture(alpha=0), ValueError, "the picture is empty"),
-    (picture(box=(0, 0, 0, 0)), ValueError, "the picture is empty"),
-    (picture(100, 100, (50, 50, 57, 57), alpha=255), ValueError, "the picture is empty"),  # 49 of 10000 pixels
-    (picture(box=(0, 0, 40, 40), alpha=255), ValueError, "the picture is empty"),  # opaque, of one colour
-    (picture(100, 100, (0, 0, 100, 99), alpha=255), ValueError, "the whole picture is object"),
-    (picture(100, 100, (1, 1, 100, 100), wall=(0, 0, 0)), ValueError, "border is not of one colour"),
-    (picture(15, 40), ValueError, "sides must be from 16 to 8192 pixels, got 15"),
-    (picture(8193, 16), ValueError, "sides must be from 16 to 8192 pixels, got 8193"),
-    (of(0.5, 3, 15, 15), ValueError, "from 16 to 8192 pixels, got 15"),
-    (torch.zeros(1).expand(3, 8200, 8200), ValueError, "got 8200"),
-    (of(0.5, 1, 3, 16, 16), ValueError, r"must be \(3, S, S\) in \[0, 1\], got \(1, 3, 16, 16\)"),
-    (of(0.5, 4, 16, 16), ValueError, r"got \(4, 16, 16\)"),
-    (of(0.5, 16, 16, 3), ValueError, r"got \(16, 16, 3\)"),
-    (of(0.5, 3, 16, 20), ValueError, r"got \(3, 16, 20\)"),
-    (of(1.1), ValueError, "must lie in .0, 1., got 1.1 to 1.1"),
-    (of(-0.1), ValueError, "got -0.1 to -0.1"),
-    (of("nan"), ValueError, "must lie in .0, 1., got nan"),
-    (of("inf"), ValueError, "must lie in .0, 1., got inf"),
-    ((tensor() * 255).byte(), ValueError, "got 0 to 255"),
-    (of(1), ValueError, "the picture is empty"),
-    (of(0.5), ValueError, "the whole picture is object"),
-])
+@pytest.mark.parametrize(
+    "image, error, message",
+    [
+        (None, TypeError, "a picture is a tensor .3, S, S., a PIL image or a path, got NoneType"),
+        (3, TypeError, "got int"),
+        (np.zeros((16, 16, 3)), TypeError, "got ndarray"),
+        (["a.png"], TypeError, "got list"),
+        ("nowhere/own.png", ValueError, "there is no picture nowhere/own.png"),
+        (".", ValueError, "there is no picture"),
+        (
+            noisy(),
+            ValueError,
+            "no transparency and no plain background to remove: its border is not of one colour; give a PNG",
+        ),
+        (picture(alpha=0), ValueError, "the picture is empty"),
+        (picture(box=(0, 0, 0, 0)), ValueError, "the picture is empty"),
+        (
+            picture(100, 100, (50, 50, 57, 57), alpha=255),
+            ValueError,
+            "the picture is empty",
+        ),  # 49 of 10000 pixels
+        (
+            picture(box=(0, 0, 40, 40), alpha=255),
+            ValueError,
+            "the picture is empty",
+        ),  # opaque, of one colour
+        (picture(100, 100, (0, 0, 100, 99), alpha=255), ValueError, "the whole picture is object"),
+        (
+            picture(100, 100, (1, 1, 100, 100), wall=(0, 0, 0)),
+            ValueError,
+            "border is not of one colour",
+        ),
+        (picture(15, 40), ValueError, "sides must be from 16 to 8192 pixels, got 15"),
+        (picture(8193, 16), ValueError, "sides must be from 16 to 8192 pixels, got 8193"),
+        (of(0.5, 3, 15, 15), ValueError, "from 16 to 8192 pixels, got 15"),
+        (torch.zeros(1).expand(3, 8200, 8200), ValueError, "got 8200"),
+        (
+            of(0.5, 1, 3, 16, 16),
+            ValueError,
+            r"must be \(3, S, S\) in \[0, 1\], got \(1, 3, 16, 16\)",
+        ),
+        (of(0.5, 4, 16, 16), ValueError, r"got \(4, 16, 16\)"),
+        (of(0.5, 16, 16, 3), ValueError, r"got \(16, 16, 3\)"),
+        (of(0.5, 3, 16, 20), ValueError, r"got \(3, 16, 20\)"),
+        (of(1.1), ValueError, "must lie in .0, 1., got 1.1 to 1.1"),
+        (of(-0.1), ValueError, "got -0.1 to -0.1"),
+        (of("nan"), ValueError, "must lie in .0, 1., got nan"),
+        (of("inf"), ValueError, "must lie in .0, 1., got inf"),
+        ((tensor() * 255).byte(), ValueError, "got 0 to 255"),
+        (of(1), ValueError, "the picture is empty"),
+        (of(0.5), ValueError, "the whole picture is object"),
+    ],
+)
 def test_pictures_that_it_refuses(image, error, message):
     with pytest.raises(error, match=message):
         input_view(image)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from dsd_lab import SDS, Camera, GaussianMixture, ImageSet, Scene, distill
-from dsd_lab.distill import Loop
+from dsd_lab.distill.pictures import Loop
 from dsd_lab.viz.live import Live, as_png
 
 
@@ -24,7 +24,10 @@ class Turning(Loop):
 
 
 def decoded(png):
-    return torch.from_numpy(__import__("numpy").array(Image.open(io.BytesIO(png)))).permute(2, 0, 1) / 255
+    return (
+        torch.from_numpy(__import__("numpy").array(Image.open(io.BytesIO(png)))).permute(2, 0, 1)
+        / 255
+    )
 
 
 def test_the_picture_follows_the_run(small_world):
@@ -34,7 +37,9 @@ def test_the_picture_follows_the_run(small_world):
     run.finish(lambda run: (live(run), seen.append(live.picture.value)))
     assert len(set(seen)) == 3
     assert live.line.value == "step 3 of 3"
-    assert torch.allclose(decoded(live.picture.value), torch.cat(list(run.images), 2), atol=0.5 / 255 + 1e-6)
+    assert torch.allclose(
+        decoded(live.picture.value), torch.cat(list(run.images), 2), atol=0.5 / 255 + 1e-6
+    )
 
 
 def test_a_scene_is_seen_from_its_cameras():
@@ -55,5 +60,7 @@ def test_it_does_not_draw_more_often_than_told(small_world, monkeypatch):
 
 
 def test_elsewhere_it_writes_to_terminals_alone(capsys):
-    run = distill(GaussianMixture({"a": [[0.0, 0.0]]}), "a", SDS(cfg=1.0), [0], steps=3).finish(Live(notebook=False))
+    run = distill(GaussianMixture({"a": [[0.0, 0.0]]}), "a", SDS(cfg=1.0), [0], steps=3).finish(
+        Live(notebook=False)
+    )
     assert run.finished and capsys.readouterr() == ("", "")

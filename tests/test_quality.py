@@ -1,4 +1,6 @@
-"""The measure of a mini, on a stand-in whose samples are known, and the card that is written about it."""
+"""The measure of a mini, on a stand-in whose samples are known, and the card that is written about
+it.
+"""
 
 import dataclasses
 import hashlib
@@ -10,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from dsd_lab import quality as measures
 from dsd_lab.cameras import Camera
-from dsd_lab.card import write_card
-from dsd_lab.metrics import distances, mean_pairwise
-from dsd_lab.quality import (
+from dsd_lab.metrics.pictures import distances, mean_pairwise
+from dsd_lab.minis import exams as measures
+from dsd_lab.minis.card import write_card
+from dsd_lab.minis.exams import (
     VIEWS,
     Judge,
     Quality,
@@ -27,25 +29,31 @@ from dsd_lab.quality import (
     seconds_a_prediction,
     view_quality,
 )
-from dsd_lab.train import held_out_pairs
+from dsd_lab.minis.text_to_image import held_out_pairs
 from dsd_lab.worlds import ToyboxWorld, toy_shop
 from dsd_lab.worlds.pictures import PictureWorld, Source
-from dsd_lab.worlds.toybox import COLOURS, KINDS
-from dsd_lab.worlds.toybox_toys import with_article
+from dsd_lab.worlds.toybox.toys import with_article
+from dsd_lab.worlds.toybox.world import COLOURS, KINDS
 
 SIDE = 4
 
 
 def world():
-    """66 flat grey pictures: 33 at 0.00, 0.01, ... under "dark", 33 at 1.00, 0.99, ... under "bright"."""
+    """66 flat grey pictures: 33 at 0.00, 0.01, ... under "dark", 33 at 1.00, 0.99, ... under
+    "bright".
+    """
     grey = torch.cat([torch.arange(33), 100 - torch.arange(33)]) / 100
     pixels = (grey * 255).round().byte()[:, None, None, None].expand(-1, 3, SIDE, SIDE).contiguous()
     label, sources = torch.tensor([0] * 33 + [1] * 33), (Source("here", "grey", "none"),) * 66
-    return PictureWorld("greys", ("dark", "bright"), pixels, label, sources, credit="Greys: made here.")
+    return PictureWorld(
+        "greys", ("dark", "bright"), pixels, label, sources, credit="Greys: made here."
+    )
 
 
 class Flat:
-    """A prior whose sample is flat, of a grey that prompt and seed give, and whose autoencoder loses 0.1 of everything."""
+    """A prior whose sample is flat, of a grey that prompt and seed give, and whose autoencoder
+    loses 0.1 of everything.
+    """
 
     name, lossy, cameras = "flat", 0.1, None
 
@@ -81,7 +89,10 @@ def flat(monkeypatch):
     def fake(own, noise, cond, steps, cfg):
         prior.asked = steps, cfg
         grey = torch.tensor([own.greys[cond][k] for k in noise.tolist()])
-        return SimpleNamespace(images=grey[:, None, None, None].expand(-1, 3, SIDE, SIDE).contiguous())
+        return SimpleNamespace(
+            images=grey[:, None, None, None].expand(-1, 3, SIDE, SIDE).contiguous()
+        )
+
     monkeypatch.setattr(measures, "ddim", fake)
     return prior
 
@@ -93,7 +104,10 @@ def shares(monkeypatch):
 
     def fake(images, data):
         asked.append((len(images), len(data)))
-        return SimpleNamespace(precision=SimpleNamespace(value=0.75), recall=SimpleNamespace(value=0.25))
+        return SimpleNamespace(
+            precision=SimpleNamespace(value=0.75), recall=SimpleNamespace(value=0.25)
+        )
+
     monkeypatch.setattr(measures, "precision_recall", fake)
     return asked
 
@@ -127,7 +141,9 @@ def test_numbers_worked_out_by_hand(flat, shares):
 
 
 def test_data_accuracy_leaves_each_picture_out(flat, shares, monkeypatch):
-    """A picture under the wrong label: its own nearest other has another one, and so has one of its neighbours at most."""
+    """A picture under the wrong label: its own nearest other has another one, and so has one of its
+    neighbours at most.
+    """
     label = flat.world.label.clone()
     label[10] = 1
     monkeypatch.setattr(flat, "world", dataclasses.replace(flat.world, label=label))
@@ -136,7 +152,10 @@ def test_data_accuracy_leaves_each_picture_out(flat, shares, monkeypatch):
 
 
 def test_near_copies_count_at_the_threshold(flat, shares):
-    flat.greys = {"dark": [0.32 + measures.NEAR_COPY + 0.01] * 3, "bright": [0.68 - measures.NEAR_COPY + 0.01] * 3}
+    flat.greys = {
+        "dark": [0.32 + measures.NEAR_COPY + 0.01] * 3,
+        "bright": [0.68 - measures.NEAR_COPY + 0.01] * 3,
+    }
     assert quality(flat, range(3))[0].near_copies == pytest.approx(0.5)
 
 
@@ -146,11 +165,14 @@ def test_a_prior_without_its_pictures_is_refused(flat):
         measure(flat)
 
 
-# ---- a mini that is told the camera ---------------------------------------------------------------------------------------
+# ---- a mini that is told the camera --------------------------------------------------------------
+
 
 @dataclasses.dataclass(frozen=True)
 class Shelf:
-    """Toys that are one square each: its row tells the kind, its column the side, its colour the colour."""
+    """Toys that are one square each: its row tells the kind, its column the side, its colour the
+    colour.
+    """
 
     kinds: tuple
     colours: tuple
@@ -161,26 +183,36 @@ class Shelf:
 
     @property
     def captions(self):
-        return tuple(with_article(f"{c} {k}") for c, k in zip(self.colours, self.kinds, strict=True))
+        return tuple(
+            with_article(f"{c} {k}") for c, k in zip(self.colours, self.kinds, strict=True)
+        )
 
     def subset(self, index):
         index = torch.as_tensor(index).reshape(-1).tolist()
-        return Shelf(*(tuple(own[i] for i in index) for own in (self.kinds, self.colours, self.seeds)))
+        return Shelf(
+            *(tuple(own[i] for i in index) for own in (self.kinds, self.colours, self.seeds))
+        )
 
 
 def drawn(toys, cameras):
     """(N, V, 3, 8, 8): a square of 2 pixels, and a faint trace of the seed beside it."""
     rgb = torch.ones(len(toys.kinds), len(cameras), 3, 8, 8)
-    for i, (kind, colour, seed) in enumerate(zip(toys.kinds, toys.colours, toys.seeds, strict=True)):
+    for i, (kind, colour, seed) in enumerate(
+        zip(toys.kinds, toys.colours, toys.seeds, strict=True)
+    ):
         for j, camera in enumerate(cameras):
             row, column = 2 * KINDS[:4].index(kind), 2 * (round((camera.azimuth - 30) / 90) % 4)
-            rgb[i, j, :, row:row + 2, column:column + 2] = torch.tensor(COLOURS[colour])[:, None, None]
+            rgb[i, j, :, row : row + 2, column : column + 2] = torch.tensor(COLOURS[colour])[
+                :, None, None
+            ]
             rgb[i, j, :, row, (column + 2) % 8] = 1 - 0.01 * seed
     return SimpleNamespace(rgb=rgb)
 
 
 class Shop:
-    """A prior that shows true toys: of a prompt, those at positions 0, 1, ... by seed, from the camera asked for."""
+    """A prior that shows true toys: of a prompt, those at positions 0, 1, ... by seed, from the
+    camera asked for.
+    """
 
     name, cameras, lossy = "shop", "any", 0.1
     decode, encode = Flat.decode, Flat.encode
@@ -199,29 +231,54 @@ class Shop:
         prompt, turn = self.wrong.get(prompt, (prompt, 0))
         own = self.world.index(prompt)
         turned = [Camera(camera.azimuth + turn, camera.elevation) for camera in cameras]
-        return torch.stack([drawn(self.world.toys.subset(own[seed % len(own)]), [camera]).rgb[0, 0]
-                            for seed, camera in zip(seeds.tolist(), turned, strict=True)])
+        return torch.stack(
+            [
+                drawn(self.world.toys.subset(own[seed % len(own)]), [camera]).rgb[0, 0]
+                for seed, camera in zip(seeds.tolist(), turned, strict=True)
+            ]
+        )
 
 
 @pytest.fixture
 def few(monkeypatch):
-    """Three kinds in four colours, two seeds each; the judge's toys are the very toys that the prior shows."""
-    kinds, colours = KINDS[:3], ("red", "orange", "yellow", "green")  # held out: a red apple, an orange cactus, a yellow car
-    toys = Shelf(*zip(*[(kind, colour, seed) for kind in kinds for colour in colours for seed in (1, 2)], strict=True))
-    prompts = [with_article(kind) for kind in kinds] + [with_article(f"{c} {k}") for k in kinds for c in colours]
+    """Three kinds in four colours, two seeds each; the judge's toys are the very toys that the
+    prior shows.
+    """
+    kinds, colours = (
+        KINDS[:3],
+        ("red", "orange", "yellow", "green"),
+    )  # held out: a red apple, an orange cactus, a yellow car
+    toys = Shelf(
+        *zip(
+            *[(kind, colour, seed) for kind in kinds for colour in colours for seed in (1, 2)],
+            strict=True,
+        )
+    )
+    prompts = [with_article(kind) for kind in kinds] + [
+        with_article(f"{c} {k}") for k in kinds for c in colours
+    ]
     n = torch.arange(len(toys.kinds))
     world = ToyboxWorld(tuple(prompts), toys, n // 8, n, (), torch.empty(len(n), 0, 3, 8, 8))
     asked = []
-    monkeypatch.setattr(measures, "toy_shop", lambda per_kind, first: asked.append((per_kind, first)) or world)
+    monkeypatch.setattr(
+        measures, "toy_shop", lambda per_kind, first: asked.append((per_kind, first)) or world
+    )
     monkeypatch.setattr(measures, "render", drawn)
-    monkeypatch.setattr(measures, "ddim", lambda own, noise, cond, steps, cfg: SimpleNamespace(images=own.pictures(noise, cond)))
+    monkeypatch.setattr(
+        measures,
+        "ddim",
+        lambda own, noise, cond, steps, cfg: SimpleNamespace(images=own.pictures(noise, cond)),
+    )
     return world, asked
 
 
 def test_the_words_of_a_toys_prompt():
     assert colour_and_kind("a red teddy bear") == ("red", "teddy bear")
     assert colour_and_kind("an orange apple") == ("orange", "apple")
-    assert colour_and_kind("a teddy bear") == ("", "teddy bear") and colour_and_kind("a car") == ("", "car")
+    assert colour_and_kind("a teddy bear") == ("", "teddy bear") and colour_and_kind("a car") == (
+        "",
+        "car",
+    )
     pairs = {colour_and_kind(prompt) for prompt in toy_shop().prompts}
     assert pairs == {(colour, kind) for colour in ("", *COLOURS) for kind in KINDS}
 
@@ -230,21 +287,42 @@ def test_true_toys_are_right_in_everything(few):
     world, asked = few
     measured, made = measure(Shop(world), steps=9, cfg=2.0)
     assert isinstance(measured, ViewQuality) and made.shape == (15, 2, len(VIEWS), 3, 8, 8)
-    assert (measured.prompts, measured.samples, measured.steps, measured.cfg) == (15, 15 * 2 * 4, 9, 2.0)
+    assert (measured.prompts, measured.samples, measured.steps, measured.cfg) == (
+        15,
+        15 * 2 * 4,
+        9,
+        2.0,
+    )
     assert asked == [(measures.UNSEEN, len(world) // len(KINDS))]
-    for name in ("kind", "seen_kind", "seen_colour", "held_out_kind", "held_out_colour", "view", "data_kind", "data_colour"):
+    for name in (
+        "kind",
+        "seen_kind",
+        "seen_colour",
+        "held_out_kind",
+        "held_out_colour",
+        "view",
+        "data_kind",
+        "data_colour",
+    ):
         assert getattr(measured, name) == 1, name
     assert measured.reconstruction == pytest.approx(20, abs=1e-4)
 
 
 def test_what_was_held_out_is_not_among_what_was_learned(few, monkeypatch):
-    """Samples and the training's toys are the same here: what was learned is at distance 0, and what was left out is not."""
-    monkeypatch.setattr(measures, "NEAR_COPY", 0.02)  # as far as the colours are apart, and farther than the seeds
+    """Samples and the training's toys are the same here: what was learned is at distance 0, and
+    what was left out is not.
+    """
+    monkeypatch.setattr(
+        measures, "NEAR_COPY", 0.02
+    )  # as far as the colours are apart, and farther than the seeds
     world, _ = few
     held = {f"{with_article(f'{c} {k}')}" for c, k in held_out_pairs()} & set(world.prompts)
     assert held == {"a red apple", "an orange cactus", "a yellow car"}
     measured, _ = view_quality(Shop(world), range(2))
-    plain_apple = 1 / 15  # its first two toys are the red ones, which were left out; those of cactus and car are red too
+    plain_apple = (
+        1 / 15
+        # its first two toys are the red ones, which were left out; those of cactus and car are red too
+    )
     assert measured.near_copies == pytest.approx(1 - 3 / 15 - plain_apple)
     assert measured.distance > 0.01 and measured.data_distance > 0.01
 
@@ -253,21 +331,31 @@ def test_distances_within_a_kind_are_from_one_camera(few):
     world, _ = few
     measured, _ = view_quality(Shop(world), range(2))
     views = drawn(world.toys, VIEWS).rgb
-    own = [distances(views[i:i + 2, 0], views[i:i + 2, 0])[0, 1] for i in (0, 8, 16)]  # by seed, the first two of each kind
+    own = [
+        distances(views[i : i + 2, 0], views[i : i + 2, 0])[0, 1] for i in (0, 8, 16)
+    ]  # by seed, the first two of each kind
     assert measured.pairwise == pytest.approx(float(sum(own)) / 3)
-    own = [mean_pairwise(distances(views[i:i + 8, 0], views[i:i + 8, 0])) for i in (0, 8, 16)]
+    own = [mean_pairwise(distances(views[i : i + 8, 0], views[i : i + 8, 0])) for i in (0, 8, 16)]
     assert measured.data_pairwise == pytest.approx(sum(own) / 3)
 
 
 def test_wrong_kinds_colours_and_sides_are_counted_where_they_belong(few):
     world, _ = few
-    wrong = {"a cactus": ("an apple", 0),  # 1 of the 3 plain prompts
-             "a red cactus": ("a red car", 0), "a red car": ("a green car", 0),  # kind, colour: of the 9 pairs seen
-             "an orange cactus": ("an orange car", 0), "a red apple": ("a green apple", 0)}  # the same of the 3 held out
+    wrong = {
+        "a cactus": ("an apple", 0),  # 1 of the 3 plain prompts
+        "a red cactus": ("a red car", 0),
+        "a red car": ("a green car", 0),  # kind, colour: of the 9 pairs seen
+        "an orange cactus": ("an orange car", 0),
+        "a red apple": ("a green apple", 0),
+    }  # the same of the 3 held out
     measured, _ = view_quality(Shop(world, wrong))
     assert measured.kind == pytest.approx(2 / 3)
-    assert measured.seen_kind == pytest.approx(8 / 9) and measured.seen_colour == pytest.approx(8 / 9)
-    assert measured.held_out_kind == pytest.approx(2 / 3) and measured.held_out_colour == pytest.approx(2 / 3)
+    assert measured.seen_kind == pytest.approx(8 / 9) and measured.seen_colour == pytest.approx(
+        8 / 9
+    )
+    assert measured.held_out_kind == pytest.approx(
+        2 / 3
+    ) and measured.held_out_colour == pytest.approx(2 / 3)
     assert (measured.data_kind, measured.data_colour, measured.data_view) == (1, 1, 1)
     turned, _ = view_quality(Shop(world, {"a yellow car": ("a yellow car", 90)}))
     assert turned.view == pytest.approx(14 / 15)
@@ -275,23 +363,36 @@ def test_wrong_kinds_colours_and_sides_are_counted_where_they_belong(few):
 
 def test_the_judge_leaves_each_toy_out(few):
     world, _ = few
-    one = [i for i in range(24) if i % 2 == 0 and i not in (4, 6)]  # one seed; the apples are red and orange only
-    judge = Judge(dataclasses.replace(world, toys=world.toys.subset(one), kind_label=world.kind_label[one]))
+    one = [
+        i for i in range(24) if i % 2 == 0 and i not in (4, 6)
+    ]  # one seed; the apples are red and orange only
+    judge = Judge(
+        dataclasses.replace(world, toys=world.toys.subset(one), kind_label=world.kind_label[one])
+    )
     own = judge(judge.pictures, judge.kind)
-    assert torch.equal(own.kind, judge.kind[:, None].expand(-1, 4)) and torch.equal(own.view, torch.arange(4).expand(10, -1))
+    assert torch.equal(own.kind, judge.kind[:, None].expand(-1, 4)) and torch.equal(
+        own.view, torch.arange(4).expand(10, -1)
+    )
     assert torch.equal(own.colour, judge.colour[:, None].expand(-1, 4))
     out = judge(judge.pictures, judge.kind, left_out=True)
     assert torch.equal(out.kind, own.kind) and torch.equal(out.view, own.view)
     # another kind has the same colour, in as many pixels; the histogram cannot tell
     assert torch.equal(out.colour, own.colour)
-    alone = Judge(dataclasses.replace(world, toys=world.toys.subset(one[:2]), kind_label=world.kind_label[one[:2]]))
+    alone = Judge(
+        dataclasses.replace(
+            world, toys=world.toys.subset(one[:2]), kind_label=world.kind_label[one[:2]]
+        )
+    )
     told = alone(alone.pictures, alone.kind, left_out=True).colour
     assert torch.equal(told, alone.colour.flip(0)[:, None].expand(-1, 4))  # the only other apple
 
 
 def test_colours_are_counted_without_white():
     picture = torch.ones(3, 4, 4)
-    picture[:, 0, 0], picture[:, 1, 1:] = torch.tensor([1.0, 0, 0]), torch.tensor([0, 0, 1.0])[:, None]
+    picture[:, 0, 0], picture[:, 1, 1:] = (
+        torch.tensor([1.0, 0, 0]),
+        torch.tensor([0, 0, 1.0])[:, None],
+    )
     histogram = colour_histogram(torch.stack([picture, picture.flip(2)]), bins=2)
     assert histogram.shape == (2, 8) and torch.equal(histogram[0], histogram[1])
     torch.testing.assert_close(histogram[0].square(), torch.tensor([0, 0.75, 0, 0, 0.25, 0, 0, 0]))
@@ -313,13 +414,47 @@ def card(tmp_path, monkeypatch):
         (tmp_path / part).mkdir()
         (tmp_path / part / "model.safetensors").write_bytes(part.encode() * 100_000)
     (tmp_path / "model_index.json").write_text("{}")
-    recipe = {"autoencoder_steps": 11, "autoencoder_batch": 8, "autoencoder_lr": 2e-3, "steps": 22, "batch": 32, "lr": 1e-3,
-              "prediction": "v_prediction", "min_snr": 5.0, "ema": 0.999, "blurry": 0.05, "drop": 0.1, "seed": 0}
-    (tmp_path / "training.json").write_text(json.dumps({
-        "data": "greys", "pictures": 66, "credit": "Greys: made here.", "recipe": recipe, "hardware": "one abacus",
-        "minutes": {"autoencoder": 3.0, "network": 4.0}}))
-    measured = Quality(prompts=2, samples=16, steps=25, cfg=4.0, accuracy=0.5, data_accuracy=0.625, distance=0.123,
-                       near_copies=0.25, precision=0.75, recall=0.5, pairwise=0.345, data_pairwise=0.456, reconstruction=27.89)
+    recipe = {
+        "autoencoder_steps": 11,
+        "autoencoder_batch": 8,
+        "autoencoder_lr": 2e-3,
+        "steps": 22,
+        "batch": 32,
+        "lr": 1e-3,
+        "prediction": "v_prediction",
+        "min_snr": 5.0,
+        "ema": 0.999,
+        "blurry": 0.05,
+        "drop": 0.1,
+        "seed": 0,
+    }
+    (tmp_path / "training.json").write_text(
+        json.dumps(
+            {
+                "data": "greys",
+                "pictures": 66,
+                "credit": "Greys: made here.",
+                "recipe": recipe,
+                "hardware": "one abacus",
+                "minutes": {"autoencoder": 3.0, "network": 4.0},
+            }
+        )
+    )
+    measured = Quality(
+        prompts=2,
+        samples=16,
+        steps=25,
+        cfg=4.0,
+        accuracy=0.5,
+        data_accuracy=0.625,
+        distance=0.123,
+        near_copies=0.25,
+        precision=0.75,
+        recall=0.5,
+        pairwise=0.345,
+        data_pairwise=0.456,
+        reconstruction=27.89,
+    )
     write_card(Flat({}), measured, torch.rand(2, 3, 3, SIDE, SIDE), tmp_path)
     return tmp_path, measured
 
@@ -327,9 +462,26 @@ def card(tmp_path, monkeypatch):
 def test_the_card_holds_the_figures(card):
     folder, measured = card
     text = " ".join((folder / "README.md").read_text().split())
-    for part in ("# flat ", "v prediction", "Greys: made here.", "66 pictures", "11 steps of 8", "22 steps of 32", "3 minutes",
-                 "one abacus", "| 50.0% | 62.5% (", "closer than 0.05", "| 25.0% |", "| 0.123 |", "| 0.345 | 0.456 |",
-                 "| 0.75, 0.50 |", "| 27.9 dB |", 'load_prior("flat")', "guidance_scale=4", "16 DDIM samples"):
+    for part in (
+        "# flat ",
+        "v prediction",
+        "Greys: made here.",
+        "66 pictures",
+        "11 steps of 8",
+        "22 steps of 32",
+        "3 minutes",
+        "one abacus",
+        "| 50.0% | 62.5% (",
+        "closer than 0.05",
+        "| 25.0% |",
+        "| 0.123 |",
+        "| 0.345 | 0.456 |",
+        "| 0.75, 0.50 |",
+        "| 27.9 dB |",
+        'load_prior("flat")',
+        "guidance_scale=4",
+        "16 DDIM samples",
+    ):
         assert part in text, part
     assert "{" not in text
     assert json.loads((folder / "quality.json").read_text()) == dataclasses.asdict(measured)
@@ -339,7 +491,9 @@ def test_the_cards_sizes_are_of_what_is_shipped(card):
     text = (card[0] / "README.md").read_text().replace("\n", " ")
     assert "0.7 MB" in text  # "unet" and "vae" times 100,000, without the checkpoint
     assert "0.0 million parameters" in text
-    assert math.isclose(sum(f.stat().st_size for p in ("unet", "vae") for f in (card[0] / p).iterdir()), 700_000)
+    assert math.isclose(
+        sum(f.stat().st_size for p in ("unet", "vae") for f in (card[0] / p).iterdir()), 700_000
+    )
 
 
 def test_the_samples_are_a_picture(card):
@@ -353,30 +507,70 @@ def test_the_card_of_a_mini_that_is_told_the_camera(card):
     folder, _ = card
     facts = json.loads((folder / "training.json").read_text())
     facts |= {"data": "toybox", "credit": "Toys: made here."}
-    measured = ViewQuality(prompts=144, samples=1152, steps=25, cfg=3.0, kind=0.5, seen_kind=0.51, seen_colour=0.52,
-                           held_out_kind=0.53, held_out_colour=0.54, view=0.55, data_kind=0.56, data_colour=0.57, data_view=0.58,
-                           distance=0.111, data_distance=0.112, near_copies=0.59, pairwise=0.113, data_pairwise=0.114,
-                           reconstruction=30.25)
+    measured = ViewQuality(
+        prompts=144,
+        samples=1152,
+        steps=25,
+        cfg=3.0,
+        kind=0.5,
+        seen_kind=0.51,
+        seen_colour=0.52,
+        held_out_kind=0.53,
+        held_out_colour=0.54,
+        view=0.55,
+        data_kind=0.56,
+        data_colour=0.57,
+        data_view=0.58,
+        distance=0.111,
+        data_distance=0.112,
+        near_copies=0.59,
+        pairwise=0.113,
+        data_pairwise=0.114,
+        reconstruction=30.25,
+    )
     prior = Flat({})
-    prior.prompts = [with_article(f"{colour} {kind}".strip()) for kind in KINDS[:2] for colour in ("", *COLOURS)]
+    prior.prompts = [
+        with_article(f"{colour} {kind}".strip()) for kind in KINDS[:2] for colour in ("", *COLOURS)
+    ]
     prior.world = SimpleNamespace(prompts=prior.prompts)
     for autoencoder, licence in ((None, "apache-2.0"), ("icons-mini", "cc-by-4.0")):
         facts["recipe"]["autoencoder"] = autoencoder
         (folder / "training.json").write_text(json.dumps(facts))
         write_card(prior, measured, torch.rand(18, 2, 4, 3, 16, 16), folder)
         text = " ".join((folder / "README.md").read_text().split())
-        for part in (f"license: {licence}", "Toys: made here.", "16 kinds", "8 colours", "guidance 3", "1152 DDIM samples",
-                     "| 50.0% | 56.0% |", "| 51.0% |", "| 52.0% |", "| 53.0% |", "| 54.0% |", "| 55.0% | 58.0% |", "| 59.0% |",
-                     "| 0.111 | 0.112 |", "| 0.113 | 0.114 |", "| 30.2 dB |", "256 true toys"):
+        for part in (
+            f"license: {licence}",
+            "Toys: made here.",
+            "16 kinds",
+            "8 colours",
+            "guidance 3",
+            "1152 DDIM samples",
+            "| 50.0% | 56.0% |",
+            "| 51.0% |",
+            "| 52.0% |",
+            "| 53.0% |",
+            "| 54.0% |",
+            "| 55.0% | 58.0% |",
+            "| 59.0% |",
+            "| 0.111 | 0.112 |",
+            "| 0.113 | 0.114 |",
+            "| 30.2 dB |",
+            "256 true toys",
+        ):
             assert part in text, part
         assert "{" not in text and ("that of `icons-mini`" in text) == (autoencoder is not None)
-        assert ("11 steps of 8" in text) == (autoencoder is None) and ("Noto Emoji" in text) == (autoencoder is not None)
+        assert ("11 steps of 8" in text) == (autoencoder is None) and ("Noto Emoji" in text) == (
+            autoencoder is not None
+        )
     assert json.loads((folder / "quality.json").read_text()) == dataclasses.asdict(measured)
 
 
 def test_checksums_are_of_the_weights_and_the_index(card):
     folder, _ = card
-    lines = dict(reversed(line.split("  ")) for line in (folder / "checksums.sha256").read_text().splitlines())
+    lines = dict(
+        reversed(line.split("  "))
+        for line in (folder / "checksums.sha256").read_text().splitlines()
+    )
     assert set(lines) == {"unet/model.safetensors", "vae/model.safetensors", "model_index.json"}
     for name, digest in lines.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest

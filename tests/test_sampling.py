@@ -6,12 +6,21 @@ from dsd_lab import GaussianMixture, ImageSet, NoiseSchedule, ddim, ddim_invert
 from dsd_lab.priors import Prior
 
 f64 = torch.float64
-SD = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,
-          steps_offset=0, timestep_spacing="leading")
+SD = dict(
+    beta_schedule="scaled_linear",
+    beta_start=0.00085,
+    beta_end=0.012,
+    clip_sample=False,
+    set_alpha_to_one=False,
+    steps_offset=0,
+    timestep_spacing="leading",
+)
 
 
 class Canned(Prior):
-    """A prior whose network output is any fixed smooth function, to compare updates with the same outputs."""
+    """A prior whose network output is any fixed smooth function, to compare updates with the same
+    outputs.
+    """
 
     def __init__(self, prediction_type):
         super().__init__((3, 4, 4), NoiseSchedule.stable_diffusion(prediction_type))
@@ -20,7 +29,11 @@ class Canned(Prior):
         return prompt
 
     def network(self, x, t):
-        return torch.sin(3 * x) + 0.2 * torch.cos(x.flip(-1)) + torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1, 1, 1) / 1000
+        return (
+            torch.sin(3 * x)
+            + 0.2 * torch.cos(x.flip(-1))
+            + torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1, 1, 1) / 1000
+        )
 
     def _outputs(self, queries):
         return [{term: self.network(q.x, q.t) for term in q.terms} for q in queries]
@@ -45,9 +58,13 @@ def test_every_ddim_step_equals_diffusers(kind, steps):
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_every_inversion_step_equals_diffusers(kind):
-    """diffusers' inverse step to level t takes the output it is given; feed it ours, made at the level before."""
+    """diffusers' inverse step to level t takes the output it is given; feed it ours, made at the
+    level before.
+    """
     prior = Canned(kind)
-    scheduler = DDIMInverseScheduler(**{k: v for k, v in SD.items() if k != "set_alpha_to_one"}, prediction_type="epsilon")
+    scheduler = DDIMInverseScheduler(
+        **{k: v for k, v in SD.items() if k != "set_alpha_to_one"}, prediction_type="epsilon"
+    )
     scheduler.set_timesteps(20)
     levels = [0, *(t for t in range(50, 1000, 50))]
     x = 0.3 * prior.noise([3], f64)
@@ -74,11 +91,16 @@ def test_ddim_on_a_gaussian_converges_to_the_closed_form_at_first_order():
     prior = GaussianMixture({"a": [[2.0, -1.0]]}, width=0.6)
     s = prior.schedule
     noise, y = prior.noise([0, 1, 2], f64), torch.tensor([2.0, -1.0], dtype=f64)
+
     def spread(t):
         return (s.sigma[t] ** 2 + (s.alpha[t] * 0.6) ** 2).sqrt()
+
     exact = s.alpha[0] * y + spread(0) * (noise - s.alpha[999] * y) / spread(999)
     cond = prior.condition("a")
-    errors = [(ddim(prior, noise, cond, steps, cfg=1.0).x_t[-1] - exact).norm().item() for steps in (50, 100, 200)]
+    errors = [
+        (ddim(prior, noise, cond, steps, cfg=1.0).x_t[-1] - exact).norm().item()
+        for steps in (50, 100, 200)
+    ]
     assert errors[-1] < 0.02
     assert errors[0] / errors[1] == pytest.approx(2, abs=0.25)
     assert errors[1] / errors[2] == pytest.approx(2, abs=0.25)
@@ -117,7 +139,13 @@ def test_the_kept_path_equals_simulating_again(small_world):
     for row in range(5):
         for b in range(3):
             level = t[row, b].item()
-            again = ddim(prior, e_star[b:b + 1], cond, cfg=7.5, levels=[n for n in nodes if n > level] + [level])
+            again = ddim(
+                prior,
+                e_star[b : b + 1],
+                cond,
+                cfg=7.5,
+                levels=[n for n in nodes if n > level] + [level],
+            )
             torch.testing.assert_close(points[row, b], again.x_t[-1, 0], rtol=1e-10, atol=1e-10)
 
 

@@ -8,8 +8,13 @@ CONFIGS = {
     "linear": dict(beta_schedule="linear"),
     "scaled_linear": dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
     "squaredcos": dict(beta_schedule="squaredcos_cap_v2"),
-    "zero_snr": dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, rescale_betas_zero_snr=True,
-                     prediction_type="v_prediction"),
+    "zero_snr": dict(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        rescale_betas_zero_snr=True,
+        prediction_type="v_prediction",
+    ),
 }
 
 
@@ -18,19 +23,27 @@ CONFIGS = {
 def test_levels_equal_diffusers(name, as_config):
     scheduler = DDIMScheduler(**CONFIGS[name])
     ours = NoiseSchedule.from_diffusers(scheduler.config if as_config else scheduler)
-    # diffusers accumulates in float32, hence the tolerance; a different beta formula is off by far more
-    torch.testing.assert_close(ours.alphas_cumprod, scheduler.alphas_cumprod.double(), rtol=2e-5, atol=1e-7)
+    # diffusers accumulates in float32, hence the tolerance; a different beta formula is off by far
+    # more
+    torch.testing.assert_close(
+        ours.alphas_cumprod, scheduler.alphas_cumprod.double(), rtol=2e-5, atol=1e-7
+    )
     assert ours.prediction_type == scheduler.config.prediction_type
-    torch.testing.assert_close(ours.alpha**2 + ours.sigma**2, torch.ones(1000, dtype=torch.float64), rtol=1e-14, atol=0)
+    torch.testing.assert_close(
+        ours.alpha**2 + ours.sigma**2, torch.ones(1000, dtype=torch.float64), rtol=1e-14, atol=0
+    )
 
 
 def test_first_levels_by_hand():
     s = NoiseSchedule.stable_diffusion()
-    # beta_0 = 0.00085; beta_1 = (sqrt(0.00085) + (sqrt(0.012) - sqrt(0.00085)) / 999)^2 = 0.00085470...
+    # beta_0 = 0.00085; beta_1 = (sqrt(0.00085) + (sqrt(0.012) - sqrt(0.00085)) / 999)^2 =
+    # 0.00085470...
     beta_1 = (0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) / 999) ** 2
     assert s.alphas_cumprod[0].item() == pytest.approx(0.99915, rel=1e-14)
     assert s.alphas_cumprod[1].item() == pytest.approx(0.99915 * (1 - beta_1), rel=1e-14)
-    assert s.ratio[999].item() == pytest.approx(14.61, abs=0.01)  # Stable Diffusion's largest sigma in k-diffusion
+    assert s.ratio[999].item() == pytest.approx(
+        14.61, abs=0.01
+    )  # Stable Diffusion's largest sigma in k-diffusion
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])

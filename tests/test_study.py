@@ -2,22 +2,51 @@ import json
 import os
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from dsd_lab import ASD, DDS, DSD, SDI, SDS, VSD, DSDStar, GaussianMixture, ImageSet, cli, compare, metrics
+from dsd_lab import (
+    ASD,
+    DDS,
+    DSD,
+    SDI,
+    SDS,
+    VSD,
+    DSDStar,
+    GaussianMixture,
+    ImageSet,
+    cli,
+    compare,
+    metrics,
+)
+from dsd_lab.files import write_file
 from dsd_lab.methods import METHODS
-from dsd_lab.metrics import Estimate, evaluate
-from dsd_lab.report import write_file
-from dsd_lab.study import Grid, Setting, figures, plan, ranking, read, stratified, study, summarise
+from dsd_lab.metrics.pictures import Estimate, evaluate
+from dsd_lab.studies.study import (
+    Grid,
+    Setting,
+    figures,
+    plan,
+    ranking,
+    read,
+    stratified,
+    study,
+    summarise,
+)
 from dsd_lab.viz.pictures import png, text_width
 from dsd_lab.viz.plane import COLOURS, MARKERS, Place, looks_of, place_labels, plane
 
-GRID = Grid({"SDS": SDS(), "VSD": VSD(), "DSD*": DSDStar()}, ["warm", "cold"], [0, 3, 5],
-            [Setting(cfg=2.0, steps=4), {"cfg": 3.0, "steps": 3, "lr": 0.1}], ddim_steps=5)
+GRID = Grid(
+    {"SDS": SDS(), "VSD": VSD(), "DSD*": DSDStar()},
+    ["warm", "cold"],
+    [0, 3, 5],
+    [Setting(cfg=2.0, steps=4), {"cfg": 3.0, "steps": 3, "lr": 0.1}],
+    ddim_steps=5,
+)
 
 
 @pytest.fixture
@@ -36,9 +65,18 @@ def whole(tmp_path_factory):
 def world():
     from dsd_lab.worlds.pictures import PictureWorld, Source
 
-    pixels = torch.randint(0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
-    return PictureWorld("small", ("warm", "cold"), pixels, torch.tensor([0] * 12 + [1] * 8),
-                        (Source("made here", "noise", "Apache-2.0"),) * 20, {}, "A credit of $1.")
+    pixels = torch.randint(
+        0, 256, (20, 3, 8, 8), generator=torch.Generator().manual_seed(7), dtype=torch.uint8
+    )
+    return PictureWorld(
+        "small",
+        ("warm", "cold"),
+        pixels,
+        torch.tensor([0] * 12 + [1] * 8),
+        (Source("made here", "noise", "Apache-2.0"),) * 20,
+        {},
+        "A credit of $1.",
+    )
 
 
 def go(prior, folder, grid=GRID):
@@ -49,19 +87,38 @@ def without_seconds(rows):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
-# ---- what is run ----------------------------------------------------------------------------------------------------
+# ---- what is run ---------------------------------------------------------------------------------
+
 
 def test_the_plan_puts_each_ddim_before_what_is_compared_with_it(prior):
     cells = plan(prior, GRID)
     assert [(c.name, c.prompt, c.settings["cfg"]) for c in cells[:8]] == [
-        ("DDIM", "warm", 2.0), ("SDS", "warm", 2.0), ("VSD", "warm", 2.0), ("DSD*", "warm", 2.0),
-        ("DDIM", "warm", 3.0), ("SDS", "warm", 3.0), ("VSD", "warm", 3.0), ("DSD*", "warm", 3.0)]
+        ("DDIM", "warm", 2.0),
+        ("SDS", "warm", 2.0),
+        ("VSD", "warm", 2.0),
+        ("DSD*", "warm", 2.0),
+        ("DDIM", "warm", 3.0),
+        ("SDS", "warm", 3.0),
+        ("VSD", "warm", 3.0),
+        ("DSD*", "warm", 3.0),
+    ]
     assert len(cells) == 16
     for cell in cells:
         if cell.reference is not None:
             ddim_cell = cells[cell.reference]
-            assert (ddim_cell.name, ddim_cell.prompt, ddim_cell.settings["cfg"]) == ("DDIM", cell.prompt, cell.settings["cfg"])
-    assert cells[1].settings == {"cfg": 2.0, "steps": 4, "lr": 0.05, "start": "zeros", "optimizer": "adam", "refresh": 1}
+            assert (ddim_cell.name, ddim_cell.prompt, ddim_cell.settings["cfg"]) == (
+                "DDIM",
+                cell.prompt,
+                cell.settings["cfg"],
+            )
+    assert cells[1].settings == {
+        "cfg": 2.0,
+        "steps": 4,
+        "lr": 0.05,
+        "start": "zeros",
+        "optimizer": "adam",
+        "refresh": 1,
+    }
     assert cells[3].settings["steps"] == 5  # DSD* takes DDIM's steps
     assert cells[5].settings["lr"] == 0.1
 
@@ -70,7 +127,13 @@ def test_settings_that_come_to_the_same_are_run_once(prior):
     settings = [Setting(), Setting(cfg=4), Setting(lr=0.05)]
     cells = plan(prior, Grid({"a": SDS(cfg=4.0), "star": DSDStar()}, ["warm"], [0], settings))
     assert [(c.name, c.settings["cfg"]) for c in cells] == [
-        ("DDIM", 4.0), ("a", 4.0), ("DDIM", 7.5), ("star", 7.5), ("star", 4.0), ("star", 7.5)]
+        ("DDIM", 4.0),
+        ("a", 4.0),
+        ("DDIM", 7.5),
+        ("star", 7.5),
+        ("star", 4.0),
+        ("star", 7.5),
+    ]
     assert [c.settings["lr"] for c in cells if c.name == "star"] == [1.0, 1.0, 0.05]
 
 
@@ -101,28 +164,42 @@ def test_rows_are_those_of_compare(prior, tmp_path):
 def test_the_header_says_what_made_it(whole):
     header = json.loads((whole / "table.jsonl").read_text().split("\n")[0])
     assert header["version"] == 1
-    assert header["grid"]["methods"]["SDS"] == {"class": "SDS", "cfg": 7.5, "t_min": 0.02, "t_max": 0.98}
-    assert (header["grid"]["prompts"], header["grid"]["seeds"], header["grid"]["ddim_steps"]) == (["warm", "cold"], [0, 3, 5], 5)
+    assert header["grid"]["methods"]["SDS"] == {
+        "class": "SDS",
+        "cfg": 7.5,
+        "t_min": 0.02,
+        "t_max": 0.98,
+    }
+    assert (header["grid"]["prompts"], header["grid"]["seeds"], header["grid"]["ddim_steps"]) == (
+        ["warm", "cold"],
+        [0, 3, 5],
+        5,
+    )
     assert header["packages"]["torch"] == torch.__version__
     assert header["pictures"] == {"warm": 12, "cold": 8}
     assert header["rows"] == 48
 
 
-# ---- killed and resumed ---------------------------------------------------------------------------------------------
+# ---- killed and resumed --------------------------------------------------------------------------
+
 
 def cut(lines, point):
     """The table up to a row, or (a half) to the middle of the next line."""
-    text = b"".join(line + b"\n" for line in lines[:int(point)])
-    return text + (lines[int(point)][:len(lines[int(point)]) // 2] if point % 1 else b"")
+    text = b"".join(line + b"\n" for line in lines[: int(point)])
+    return text + (lines[int(point)][: len(lines[int(point)]) // 2] if point % 1 else b"")
 
 
-@pytest.mark.parametrize("point", [0, 0.5, 1, 1.5, 2, 3.5, 4, 4.5, 5, 11, 12.5, 25, 40.5, 48, 48.5, 49])
+@pytest.mark.parametrize(
+    "point", [0, 0.5, 1, 1.5, 2, 3.5, 4, 4.5, 5, 11, 12.5, 25, 40.5, 48, 48.5, 49]
+)
 def test_killed_after_any_row_it_goes_on_where_it_stopped(prior, whole, tmp_path, point):
     lines = (whole / "table.jsonl").read_bytes().split(b"\n")
     folder = tmp_path / "killed"
     shutil.copytree(whole, folder)
     (folder / "table.jsonl").write_bytes(cut(lines, point))
-    begun = -(-max(0, int(point) - 1 + bool(point % 1)) // 3)  # cells whose rows had begun to be written: their files are whole
+    begun = -(
+        -max(0, int(point) - 1 + bool(point % 1)) // 3
+    )  # cells whose rows had begun to be written: their files are whole
     for file in sorted((folder / "pictures").iterdir())[begun:]:
         file.unlink()
     done = go(prior, folder)
@@ -131,24 +208,35 @@ def test_killed_after_any_row_it_goes_on_where_it_stopped(prior, whole, tmp_path
     kept = max(0, int(point) - 1)
     assert done.rows[:kept] == read(whole).rows[:kept]  # seconds and all
     computed = plan(prior, GRID)[begun:]
-    cost = {(row["method"], row["prompt"], json.dumps(row["settings"])): row["evaluations"] for row in done.rows}
-    assert prior.evaluations == 3 * sum(cost[c.name, c.prompt, json.dumps(c.settings)] for c in computed)
+    cost = {
+        (row["method"], row["prompt"], json.dumps(row["settings"])): row["evaluations"]
+        for row in done.rows
+    }
+    assert prior.evaluations == 3 * sum(
+        cost[c.name, c.prompt, json.dumps(c.settings)] for c in computed
+    )
     for file in sorted((whole / "pictures").iterdir()):
         with np.load(file) as a, np.load(folder / "pictures" / file.name) as b:
             assert np.array_equal(a["images"], b["images"])
 
 
-def test_killed_between_a_cells_pictures_and_its_rows_nothing_is_computed_again(prior, whole, tmp_path):
+def test_killed_between_a_cells_pictures_and_its_rows_nothing_is_computed_again(
+    prior, whole, tmp_path
+):
     shutil.copytree(whole, tmp_path / "killed")
     lines = (whole / "table.jsonl").read_bytes().split(b"\n")
     (tmp_path / "killed" / "table.jsonl").write_bytes(cut(lines, 10))
     done = go(prior, tmp_path / "killed")
     assert prior.evaluations == 0
-    assert (tmp_path / "killed" / "table.jsonl").read_bytes() == (whole / "table.jsonl").read_bytes()
+    assert (tmp_path / "killed" / "table.jsonl").read_bytes() == (
+        whole / "table.jsonl"
+    ).read_bytes()
     assert done.rows == read(whole).rows
 
 
-def test_a_kill_at_any_write_loses_no_more_than_the_cell_under_way(prior, whole, tmp_path, monkeypatch):
+def test_a_kill_at_any_write_loses_no_more_than_the_cell_under_way(
+    prior, whole, tmp_path, monkeypatch
+):
     class KilledError(Exception):
         pass
 
@@ -156,11 +244,14 @@ def test_a_kill_at_any_write_loses_no_more_than_the_cell_under_way(prior, whole,
 
     def dying(path, content):
         if path.suffix == ".npz" and len(wrote) == 5:
-            path.with_name(f".{path.name}.1.tmp").write_bytes(content[:50])  # what a kill leaves of an atomic write
+            path.with_name(f".{path.name}.1.tmp").write_bytes(
+                content[:50]
+            )  # what a kill leaves of an atomic write
             raise KilledError
         wrote.append(path)
         write_file(path, content)
-    monkeypatch.setattr("dsd_lab.study.write_file", dying)
+
+    monkeypatch.setattr(sys.modules["dsd_lab.studies.study"], "write_file", dying)
     with pytest.raises(KilledError):
         go(prior, tmp_path)
     assert len(read(tmp_path).rows) == 4 * 3  # the header was the first write
@@ -174,6 +265,7 @@ def test_ctrl_c_keeps_the_finished_cells(prior, whole, tmp_path, monkeypatch):
     def gradient(self, state, x, step, draws):
         os.kill(os.getpid(), signal.SIGINT)
         return before(self, state, x, step, draws)
+
     monkeypatch.setattr(VSD, "gradient", gradient)
     stopped = go(prior, tmp_path)
     assert not stopped.finished
@@ -197,20 +289,29 @@ def test_lost_or_damaged_pictures_are_made_again(prior, whole, tmp_path):
 def test_the_pictures_of_another_study_are_not_taken_over(prior, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "a")
     (tmp_path / "a" / "table.jsonl").unlink()
-    other = Grid({**GRID.methods, "VSD": VSD(width=0.5)}, GRID.prompts, GRID.seeds, GRID.settings, 5)
+    other = Grid(
+        {**GRID.methods, "VSD": VSD(width=0.5)}, GRID.prompts, GRID.seeds, GRID.settings, 5
+    )
     done = go(prior, tmp_path / "a", other)
     assert prior.evaluations == sum(row["evaluations"] for row in done.rows)
 
 
-# ---- what is refused ------------------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda h: h | {"version": 2}, "table of version 2, this is version 1"),
-    (lambda h: h | {"dsd_lab": "0.0.1"}, 'begun with dsd_lab "0.0.1", not "0.1.0"'),
-    (lambda h: h | {"table": "other"}, "is not a study's table"),
-    (lambda h: h | {"grid": h["grid"] | {"seeds": [0, 1]}}, r"begun with seeds \[0, 1\], not \[0, 3, 5\]"),
-    (lambda h: h | {"prior": h["prior"] | {"data": "0"}}, "begun with prior"),
-])
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h | {"version": 2}, "table of version 2, this is version 1"),
+        (lambda h: h | {"dsd_lab": "0.0.1"}, 'begun with dsd_lab "0.0.1", not "0.1.0"'),
+        (lambda h: h | {"table": "other"}, "is not a study's table"),
+        (
+            lambda h: h | {"grid": h["grid"] | {"seeds": [0, 1]}},
+            r"begun with seeds \[0, 1\], not \[0, 3, 5\]",
+        ),
+        (lambda h: h | {"prior": h["prior"] | {"data": "0"}}, "begun with prior"),
+    ],
+)
 def test_another_table_is_refused_and_left_alone(prior, whole, tmp_path, change, message):
     shutil.copytree(whole, tmp_path / "a")
     table = tmp_path / "a" / "table.jsonl"
@@ -223,14 +324,17 @@ def test_another_table_is_refused_and_left_alone(prior, whole, tmp_path, change,
     assert prior.evaluations == 0
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (lambda lines: [b"name,value", b"1,2", b""], "is not a study's table; give another folder"),
-    (lambda lines: [b"a poem"], "is not a study's table"),
-    (lambda lines: [*lines[:5], b"{}", *lines[6:]], "line 6: a row out of place"),
-    (lambda lines: [*lines[:5], lines[4], *lines[5:]], "line 6: a row out of place"),
-    (lambda lines: [*lines[:5], b'{"method', *lines[6:]], "line 6 is damaged"),
-    (lambda lines: [*lines[:-1], lines[-2], b""], "49 rows, the grid 48"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda lines: [b"name,value", b"1,2", b""], "is not a study's table; give another folder"),
+        (lambda lines: [b"a poem"], "is not a study's table"),
+        (lambda lines: [*lines[:5], b"{}", *lines[6:]], "line 6: a row out of place"),
+        (lambda lines: [*lines[:5], lines[4], *lines[5:]], "line 6: a row out of place"),
+        (lambda lines: [*lines[:5], b'{"method', *lines[6:]], "line 6 is damaged"),
+        (lambda lines: [*lines[:-1], lines[-2], b""], "49 rows, the grid 48"),
+    ],
+)
 def test_a_damaged_table_is_refused_and_left_alone(prior, whole, tmp_path, spoil, message):
     shutil.copytree(whole, tmp_path / "a")
     table = tmp_path / "a" / "table.jsonl"
@@ -250,25 +354,40 @@ def test_a_table_that_is_being_written_to_is_refused(prior, whole, tmp_path):
             go(prior, tmp_path / "a")
 
 
-@pytest.mark.parametrize(("change", "error", "message"), [
-    ({"methods": {}}, ValueError, "methods is empty"),
-    ({"methods": [SDS()]}, TypeError, "methods must be a mapping"),
-    ({"methods": {"DDIM": SDS()}}, ValueError, '"DDIM" names the reference'),
-    ({"methods": {"SDS": "sds"}}, TypeError, "method must be a method object such as dsd_lab.DSD"),
-    ({"methods": {"edit": DDS()}}, ValueError, "edit cannot be studied: DDS edits a given picture"),
-    ({"prompts": "warm"}, TypeError, "prompts must be a list"),
-    ({"prompts": ["wram"]}, ValueError, 'unknown prompt "wram"; did you mean "warm"'),
-    ({"seeds": [1, 1]}, ValueError, "the seeds repeat"),
-    ({"seeds": []}, ValueError, "seeds is empty"),
-    ({"settings": []}, ValueError, "settings is empty"),
-    ({"settings": [{"guidance": 3}]}, ValueError, 'unknown setting "guidance"; allowed: cfg, steps, lr, start, optimizer'),
-    ({"settings": [{"steps": 0}]}, ValueError, "steps must be an int of at least 1"),
-    ({"settings": [{"lr": -1}]}, ValueError, "lr must be positive"),
-    ({"settings": [{"start": "noise"}]}, ValueError, 'unknown start "noise"'),
-    ({"settings": [{"start": torch.zeros(1)}]}, TypeError, "start is a name"),
-    ({"settings": [{"cfg": float("nan")}]}, ValueError, "cfg must be finite"),
-    ({"ddim_steps": 5000}, ValueError, "5000"),
-])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"methods": {}}, ValueError, "methods is empty"),
+        ({"methods": [SDS()]}, TypeError, "methods must be a mapping"),
+        ({"methods": {"DDIM": SDS()}}, ValueError, '"DDIM" names the reference'),
+        (
+            {"methods": {"SDS": "sds"}},
+            TypeError,
+            "method must be a method object such as dsd_lab.DSD",
+        ),
+        (
+            {"methods": {"edit": DDS()}},
+            ValueError,
+            "edit cannot be studied: DDS edits a given picture",
+        ),
+        ({"prompts": "warm"}, TypeError, "prompts must be a list"),
+        ({"prompts": ["wram"]}, ValueError, 'unknown prompt "wram"; did you mean "warm"'),
+        ({"seeds": [1, 1]}, ValueError, "the seeds repeat"),
+        ({"seeds": []}, ValueError, "seeds is empty"),
+        ({"settings": []}, ValueError, "settings is empty"),
+        (
+            {"settings": [{"guidance": 3}]},
+            ValueError,
+            'unknown setting "guidance"; allowed: cfg, steps, lr, start, optimizer',
+        ),
+        ({"settings": [{"steps": 0}]}, ValueError, "steps must be an int of at least 1"),
+        ({"settings": [{"lr": -1}]}, ValueError, "lr must be positive"),
+        ({"settings": [{"start": "noise"}]}, ValueError, 'unknown start "noise"'),
+        ({"settings": [{"start": torch.zeros(1)}]}, TypeError, "start is a name"),
+        ({"settings": [{"cfg": float("nan")}]}, ValueError, "cfg must be finite"),
+        ({"ddim_steps": 5000}, ValueError, "5000"),
+    ],
+)
 def test_what_cannot_be_is_refused_before_any_work(prior, tmp_path, change, error, message):
     with pytest.raises(error, match=message):
         go(prior, tmp_path / "new", Grid(**{**vars(GRID), **change}))
@@ -283,20 +402,35 @@ def test_points_are_refused_and_an_empty_folder_is_no_study(tmp_path):
         summarise(tmp_path)
 
 
-# ---- summed up ------------------------------------------------------------------------------------------------------
+# ---- summed up -----------------------------------------------------------------------------------
+
 
 def test_the_summary_of_one_prompt_is_evaluates(prior, tmp_path):
-    done = go(prior, tmp_path, Grid({"SDS": SDS(), "DSD": DSD()}, ["warm"], range(6), [Setting(cfg=3.0, steps=30, lr=0.3)], 20))
+    done = go(
+        prior,
+        tmp_path,
+        Grid(
+            {"SDS": SDS(), "DSD": DSD()},
+            ["warm"],
+            range(6),
+            [Setting(cfg=3.0, steps=30, lr=0.3)],
+            20,
+        ),
+    )
     images = {key["method"]: images for key, _, images in done.cells()}
     for s in summarise(tmp_path):
         want = evaluate(images[s.method], prior, "warm", images["DDIM"])
         assert s.modes.value == want.modes
-        assert s.nearest.value == len({row["nearest"] for row in done.rows if row["method"] == s.method})
+        assert s.nearest.value == len(
+            {row["nearest"] for row in done.rows if row["method"] == s.method}
+        )
         assert s.even == pytest.approx(want.modes_even)
         assert s.outside.value == pytest.approx(want.outside)
         assert tuple(s.distance) == pytest.approx(tuple(want.distance), rel=1e-12, abs=1e-15)
         assert tuple(s.pairwise) == pytest.approx(tuple(want.pairwise), rel=1e-9)
-        assert tuple(s.vendi) == pytest.approx(tuple(metrics.vendi_score(images[s.method])), rel=1e-9)
+        assert tuple(s.vendi) == pytest.approx(
+            tuple(metrics.vendi_score(images[s.method])), rel=1e-9
+        )
         if s.method != "DDIM":
             assert tuple(s.agreement) == pytest.approx(tuple(want.agreement), rel=1e-12, abs=1e-15)
             assert s.same_mode.value == pytest.approx(want.same_mode)
@@ -306,16 +440,24 @@ def test_the_summary_of_one_prompt_is_evaluates(prior, tmp_path):
 def test_the_summary_of_several_prompts_is_their_mean(prior, whole):
     at = {(s.method, s.settings["cfg"]): s for s in summarise(whole)}
     assert len(at) == 8
-    cells = {(key["method"], key["prompt"], key["settings"]["cfg"]): (rows, images) for key, rows, images in read(whole).cells()}
+    cells = {
+        (key["method"], key["prompt"], key["settings"]["cfg"]): (rows, images)
+        for key, rows, images in read(whole).cells()
+    }
     for (method, cfg), s in at.items():
-        reports = [evaluate(cells[method, p, cfg][1], prior, p, cells["DDIM", p, cfg][1]) for p in ("warm", "cold")]
+        reports = [
+            evaluate(cells[method, p, cfg][1], prior, p, cells["DDIM", p, cfg][1])
+            for p in ("warm", "cold")
+        ]
         assert (s.prompts, s.seeds) == (2, 3)
         assert s.modes.value == pytest.approx(sum(r.modes for r in reports) / 2)
         for name in ("distance", "pairwise"):
             a, b = (getattr(r, name) for r in reports)
             got = getattr(s, name)
             assert got.value == pytest.approx((a.value + b.value) / 2, rel=1e-12)
-            assert got.high - got.value == pytest.approx(((a.high - a.value) ** 2 + (b.high - b.value) ** 2) ** 0.5 / 2, rel=1e-9)
+            assert got.high - got.value == pytest.approx(
+                ((a.high - a.value) ** 2 + (b.high - b.value) ** 2) ** 0.5 / 2, rel=1e-9
+            )
         dd = sum(evaluate(cells["DDIM", p, cfg][1], prior, p).modes for p in ("warm", "cold"))
         assert s.relative.value == pytest.approx(sum(r.modes for r in reports) / dd)
     star = at["DSD*", 2.0]
@@ -336,8 +478,15 @@ def test_the_ranking_is_by_modes_then_distance(whole):
     assert len(lines) == 9
     assert len({len(line) for line in lines}) == 1
     assert {s.label for s in summaries} == {
-        "DDIM, cfg 2", "DDIM, cfg 3", "SDS, cfg 2, steps 4, lr 0.05", "SDS, cfg 3, steps 3, lr 0.1",
-        "VSD, cfg 2, steps 4, lr 0.05", "VSD, cfg 3, steps 3, lr 0.1", "DSD*, cfg 2, lr 1", "DSD*, cfg 3, lr 0.1"}
+        "DDIM, cfg 2",
+        "DDIM, cfg 3",
+        "SDS, cfg 2, steps 4, lr 0.05",
+        "SDS, cfg 3, steps 3, lr 0.1",
+        "VSD, cfg 2, steps 4, lr 0.05",
+        "VSD, cfg 3, steps 3, lr 0.1",
+        "DSD*, cfg 2, lr 1",
+        "DSD*, cfg 3, lr 0.1",
+    }
     for s, line in zip(summaries, lines[1:], strict=True):
         assert s.label in line
         assert str(s.distance) in line
@@ -345,7 +494,11 @@ def test_the_ranking_is_by_modes_then_distance(whole):
 
 def test_two_seeds_have_no_interval_and_one_no_pair(prior, tmp_path):
     for n in (1, 2):
-        go(prior, tmp_path / str(n), Grid({"SDS": SDS()}, ["warm"], range(n), [Setting(steps=2)], 5))
+        go(
+            prior,
+            tmp_path / str(n),
+            Grid({"SDS": SDS()}, ["warm"], range(n), [Setting(steps=2)], 5),
+        )
         for s in summarise(tmp_path / str(n)):
             assert s.distance.low != s.distance.low
             assert (s.pairwise is None) == (n == 1)
@@ -365,13 +518,20 @@ class Unknown(ImageSet):
         class Hidden(Prior):
             name = "hidden"
             resolve, _outputs, decode = exact.resolve, exact._outputs, exact.decode
+
         return Hidden(exact.shape, exact.schedule)
 
 
 def test_a_prior_without_known_pictures(small_world, tmp_path):
     prior = Unknown(small_world)
-    done = go(prior, tmp_path, Grid({"SDS": SDS(), "ASD": ASD()}, ["warm", "cold"], [0, 1, 2], [Setting(steps=3)], 5))
-    assert {(row["nearest"], row["distance"], row["same_mode"]) for row in done.rows} == {(None, None, None)}
+    done = go(
+        prior,
+        tmp_path,
+        Grid({"SDS": SDS(), "ASD": ASD()}, ["warm", "cold"], [0, 1, 2], [Setting(steps=3)], 5),
+    )
+    assert {(row["nearest"], row["distance"], row["same_mode"]) for row in done.rows} == {
+        (None, None, None)
+    }
     summaries = summarise(tmp_path)
     pairwise = [s.pairwise.value for s in summaries]
     assert pairwise == sorted(pairwise, reverse=True)
@@ -380,7 +540,8 @@ def test_a_prior_without_known_pictures(small_world, tmp_path):
     assert set(figures(tmp_path)) == {"plane", "pictures-warm", "pictures-cold"}
 
 
-# ---- figures --------------------------------------------------------------------------------------------------------
+# ---- figures -------------------------------------------------------------------------------------
+
 
 def test_the_figures_of_a_study(whole):
     made = figures(whole)
@@ -394,11 +555,21 @@ def test_the_figures_of_a_study(whole):
 
 def test_error_bars_and_places_are_the_numbers():
     nan = float("nan")
-    figure = plane([Place("SDS", Estimate(1.0, 0.5, 2.0), Estimate(3.0, 2.0, 3.5)),
-                    Place("a $x$", Estimate(2.0, 2.0, 2.0), Estimate(1.0, nan, nan))], "x", "y")
+    figure = plane(
+        [
+            Place("SDS", Estimate(1.0, 0.5, 2.0), Estimate(3.0, 2.0, 3.5)),
+            Place("a $x$", Estimate(2.0, 2.0, 2.0), Estimate(1.0, nan, nan)),
+        ],
+        "x",
+        "y",
+    )
     axes = figure.axes[0]
     bars = [[s.tolist() for s in c.get_segments()] for c in axes.collections]
-    assert bars == [[[[0.5, 3.0], [2.0, 3.0]]], [[[1.0, 2.0], [1.0, 3.5]]], [[[2.0, 1.0], [2.0, 1.0]]]]
+    assert bars == [
+        [[[0.5, 3.0], [2.0, 3.0]]],
+        [[[1.0, 2.0], [1.0, 3.5]]],
+        [[[2.0, 1.0], [2.0, 1.0]]],
+    ]
     assert png(figure)
     with pytest.raises(ValueError, match="nothing to show"):
         plane([], "x", "y")
@@ -415,18 +586,25 @@ def test_labels_do_not_overlap_even_in_a_crowd():
         assert min(a[0], a[1], 7.35 - a[2], 4.85 - a[3]) >= -1e-9
         assert not any(a[0] < x < a[2] and a[1] < y < a[3] for x, y in points)
         for b in boxes[:i]:
-            assert min(a[2], b[2]) - max(a[0], b[0]) < 1e-9 or min(a[3], b[3]) - max(a[1], b[1]) < 1e-9
+            assert (
+                min(a[2], b[2]) - max(a[0], b[0]) < 1e-9 or min(a[3], b[3]) - max(a[1], b[1]) < 1e-9
+            )
 
 
 def test_a_method_looks_the_same_whoever_is_shown_beside_it():
-    assert looks_of(["SDS", "mine"])["SDS"] == looks_of(["DSD", "SDS", "DDIM"])["SDS"] == (COLOURS[1], MARKERS[1], False)
+    assert (
+        looks_of(["SDS", "mine"])["SDS"]
+        == looks_of(["DSD", "SDS", "DDIM"])["SDS"]
+        == (COLOURS[1], MARKERS[1], False)
+    )
     assert looks_of(["SDS variant"])["SDS variant"] == (COLOURS[1], MARKERS[1], True)
     looks = looks_of(["DDIM", "SDS", "DSD", "SDI cached", "VSD network", "mine"])
     assert len(set(looks.values())) == 6
     assert len(COLOURS) == len(MARKERS) == len(set(COLOURS)) == len(set(MARKERS))
 
 
-# ---- the command ----------------------------------------------------------------------------------------------------
+# ---- the command ---------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def command(small_world, tmp_path, monkeypatch):
@@ -437,30 +615,57 @@ def command(small_world, tmp_path, monkeypatch):
     def go(*options):
         fixed = ["--prompt", "warm", "--seeds", "3", "--steps", "3", "--out", str(tmp_path / "out")]
         return CliRunner().invoke(cli.app, ["study", *fixed, *options])
+
     return go, prior
 
 
 def test_the_command_writes_all_and_goes_on(command, tmp_path):
     go, prior = command
-    done = go("--method", "sds", "--method", "dsd-star", "--cfg", "2", "--cfg", "3", "--prompt", "cold")
+    done = go(
+        "--method", "sds", "--method", "dsd-star", "--cfg", "2", "--cfg", "3", "--prompt", "cold"
+    )
     assert done.exit_code == 0, done.output
     out = tmp_path / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["pictures", "pictures-cold.png", "pictures-warm.png", "plane-pairwise.png",
-                                                     "plane.png", "ranking.txt", "table.jsonl"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "pictures",
+        "pictures-cold.png",
+        "pictures-warm.png",
+        "plane-pairwise.png",
+        "plane.png",
+        "ranking.txt",
+        "table.jsonl",
+    ]
     assert (out / "ranking.txt").read_text().rstrip("\n") == ranking(summarise(out))
     assert len(read(out).rows) == 2 * 2 * 3 * 3
     table, before = (out / "table.jsonl").read_bytes(), prior.evaluations
-    assert go("--method", "sds", "--method", "dsd-star", "--cfg", "2", "--cfg", "3", "--prompt", "cold").exit_code == 0
+    assert (
+        go(
+            "--method",
+            "sds",
+            "--method",
+            "dsd-star",
+            "--cfg",
+            "2",
+            "--cfg",
+            "3",
+            "--prompt",
+            "cold",
+        ).exit_code
+        == 0
+    )
     assert prior.evaluations == before
     assert (out / "table.jsonl").read_bytes() == table
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--method", "dds"], "DDS cannot be studied: DDS edits a given picture"),
-    (["--method", "dsdd"], 'unknown method "dsdd"; did you mean "dsd"'),
-    (["--steps", "0"], "steps must be an int"),
-    (["--cfg", "nan"], "cfg must be finite"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "dds"], "DDS cannot be studied: DDS edits a given picture"),
+        (["--method", "dsdd"], 'unknown method "dsdd"; did you mean "dsd"'),
+        (["--steps", "0"], "steps must be an int"),
+        (["--cfg", "nan"], "cfg must be finite"),
+    ],
+)
 def test_the_command_says_what_is_wrong(command, tmp_path, options, message):
     done = command[0](*options)
     assert isinstance(done.exception, ValueError)
@@ -474,7 +679,8 @@ def test_every_method_but_dds_can_be_studied(prior, tmp_path):
     assert done.finished
     steps = {name: 5 if isinstance(m, DSDStar) else 3 for name, m in methods.items()}
     assert {row["method"]: row["evaluations"] for row in done.rows if row["method"] != "DDIM"} == {
-        name: m.total_evaluations(prior, steps[name]) for name, m in methods.items()}
+        name: m.total_evaluations(prior, steps[name]) for name, m in methods.items()
+    }
 
 
 def test_every_method_has_a_name_on_the_command_line():

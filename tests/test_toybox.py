@@ -1,4 +1,6 @@
-"""The toybox: distances worked by hand, pictures against closed forms, twins, prompts and the cache."""
+"""The toybox: distances worked by hand, pictures against closed forms, twins, prompts and the
+cache.
+"""
 
 import math
 import re
@@ -10,10 +12,10 @@ import torch
 
 from dsd_lab.cameras import Camera, orbit
 from dsd_lab.worlds import ToyboxWorld, Toys, make_toys, render, toy_shop, toybox
-from dsd_lab.worlds.toybox import COLOURS, KINDS
-from dsd_lab.worlds.toybox_builder import INK, SNOW, Toy
-from dsd_lab.worlds.toybox_shapes import SHAPES, reach
-from dsd_lab.worlds.toybox_toys import _gathered, check_kind, with_article
+from dsd_lab.worlds.toybox.builder import INK, SNOW, Toy
+from dsd_lab.worlds.toybox.shapes import SHAPES, reach
+from dsd_lab.worlds.toybox.toys import _gathered, check_kind, with_article
+from dsd_lab.worlds.toybox.world import COLOURS, KINDS
 
 RED, BLUE = COLOURS["red"], COLOURS["blue"]
 FRONT, BACK = Camera(0, 0), Camera(180, 0)
@@ -76,7 +78,9 @@ def test_reach_is_how_far_the_distance_is_negative(shape):
         sizes[4] = 0
     points = torch.rand(1, 1, 3, 200_000, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
     inside = points[0, 0][:, SHAPES[shape](points, sizes)[0, 0] < 0]
-    for u in torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, -1], [1, 2, -1]]), dim=1):
+    for u in torch.nn.functional.normalize(
+        torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, -1], [1, 2, -1]]), dim=1
+    ):
         far = reach(shape, u.reshape(1, 1, 3, 1), sizes).item()
         assert 0.8 * far - 0.02 < (u @ inside).amax() <= far + 1e-5
 
@@ -107,7 +111,9 @@ def test_bodies_melt_into_each_other_and_parts_do_not():
     between = at((0, 0.1, 0), (0.8, 0, 0))
     apart = math.hypot(0.3, 0.1) - 0.3
     assert build("part").sdf(between)[0].tolist() == pytest.approx([apart, 0.2])
-    assert build("body").sdf(between)[0].tolist() == pytest.approx([apart - 0.2 / 4, 0.2])  # far from one: unchanged
+    assert build("body").sdf(between)[0].tolist() == pytest.approx(
+        [apart - 0.2 / 4, 0.2]
+    )  # far from one: unchanged
 
 
 def test_later_paint_goes_over_earlier():
@@ -122,7 +128,9 @@ def test_later_paint_goes_over_earlier():
 
 def test_density_is_opaque_inside():
     toys = alone(lambda t: t.ball((0, 0, 0), 0.5, RED))
-    assert toys.density(at((0, 0, 0), (0.5, 0, 0), (1, 0, 0)), 40)[0].tolist() == pytest.approx([40, 20, 0], abs=1e-4)
+    assert toys.density(at((0, 0, 0), (0.5, 0, 0), (1, 0, 0)), 40)[0].tolist() == pytest.approx(
+        [40, 20, 0], abs=1e-4
+    )
     with pytest.raises(ValueError, match="sharpness must be greater than 0, got 0"):
         toys.density(at((0, 0, 0)), 0)
 
@@ -150,8 +158,12 @@ def ball():
 
 def test_silhouette_of_a_ball(ball):
     seen = render(ball, [FRONT, Camera(70, 30)], 64)
-    radius = math.tan(math.asin(0.5 / 3)) / math.tan(math.radians(20)) * 32  # of the cone that touches it, in pixels
-    assert seen.alpha.sum(dim=(2, 3, 4))[0].tolist() == pytest.approx([math.pi * radius**2] * 2, rel=0.012)
+    radius = (
+        math.tan(math.asin(0.5 / 3)) / math.tan(math.radians(20)) * 32
+    )  # of the cone that touches it, in pixels
+    assert seen.alpha.sum(dim=(2, 3, 4))[0].tolist() == pytest.approx(
+        [math.pi * radius**2] * 2, rel=0.012
+    )
     assert seen.alpha.min() == 0 and seen.alpha.max() == 1
     assert (seen.rgb[seen.alpha.expand_as(seen.rgb) == 0] == 1).all()  # on white
 
@@ -163,7 +175,9 @@ def test_depth_of_a_ball(ball):
 
 
 def test_the_light_stays_in_the_world(ball):
-    front, back, top, low = render(ball, [FRONT, BACK, Camera(0, 90), Camera(0, -90)], 32).rgb[0].mean(1)
+    front, back, top, low = (
+        render(ball, [FRONT, BACK, Camera(0, 90), Camera(0, -90)], 32).rgb[0].mean(1)
+    )
     assert front[16, 20] > front[16, 11]  # the light is on the right, seen from the front
     assert back[16, 20] < back[16, 11]  # and on the left, seen from the back
     assert front[16, 16] > back[16, 16] and top[16, 16] > low[16, 16]
@@ -175,8 +189,16 @@ def test_render_is_the_same_alone_and_in_a_batch():
     batch = render(toys, cameras, 32)
     for i in range(3):
         one = render(toys.subset(i), cameras[1:], 32)
-        assert (one.rgb[0, 0] - batch.rgb[i, 1]).abs().mean() < 1e-3  # but for a ray that just grazes
-    assert batch.rgb.shape == (3, 2, 3, 32, 32) and batch.alpha.shape == batch.depth.shape == (3, 2, 1, 32, 32)
+        assert (
+            one.rgb[0, 0] - batch.rgb[i, 1]
+        ).abs().mean() < 1e-3  # but for a ray that just grazes
+    assert batch.rgb.shape == (3, 2, 3, 32, 32) and batch.alpha.shape == batch.depth.shape == (
+        3,
+        2,
+        1,
+        32,
+        32,
+    )
     assert batch.rgb.min() >= 0 and batch.rgb.max() <= 1
 
 
@@ -196,7 +218,9 @@ def many():
 
 
 def test_toys_are_in_the_unit_sphere_and_fill_it(many):
-    around = torch.nn.functional.normalize(torch.randn(1, 2000, 3, generator=torch.Generator().manual_seed(0)), dim=2)
+    around = torch.nn.functional.normalize(
+        torch.randn(1, 2000, 3, generator=torch.Generator().manual_seed(0)), dim=2
+    )
     assert many.sdf(around).min() > 0
     assert many.sdf(around * 0.9).amin(1).max() < 0.08
 
@@ -220,15 +244,22 @@ def test_toys_come_from_their_seed():
 
 def test_every_colour_comes_up(many):
     for kind in KINDS:
-        assert {c for c, own in zip(many.colours, many.kinds, strict=True) if own == kind} == set(COLOURS)
+        assert {c for c, own in zip(many.colours, many.kinds, strict=True) if own == kind} == set(
+            COLOURS
+        )
 
 
 def test_colours_dominate(many):
     seen = render(many, [Camera(30, 20), Camera(-150, 0)], 32)
-    pixels = ((seen.rgb - (1 - seen.alpha)) / seen.alpha.clamp(min=0.01)).movedim(2, -1).flatten(1, 3)
+    pixels = (
+        ((seen.rgb - (1 - seen.alpha)) / seen.alpha.clamp(min=0.01)).movedim(2, -1).flatten(1, 3)
+    )
     palette = torch.tensor(list(COLOURS.values())) * 0.88  # under the light
     nearest = torch.cdist(pixels, palette).argmin(2)
-    votes = torch.nn.functional.one_hot(nearest, len(palette)) * (seen.alpha > 0.9).flatten(1)[..., None]
+    votes = (
+        torch.nn.functional.one_hot(nearest, len(palette))
+        * (seen.alpha > 0.9).flatten(1)[..., None]
+    )
     elected = [list(COLOURS)[i] for i in votes.sum(1).argmax(1).tolist()]
     assert sum(a == b for a, b in zip(elected, many.colours, strict=True)) > 0.85 * len(many)
 
@@ -242,7 +273,9 @@ def test_kinds_are_distinct(many):
 
 @pytest.mark.parametrize("seed", [10, 11])
 def test_twins_differ_only_behind(seed):
-    twins = make_toys([kind for kind in KINDS for _ in range(3)], [seed] * 3 * len(KINDS), [0, 1, 2] * len(KINDS))
+    twins = make_toys(
+        [kind for kind in KINDS for _ in range(3)], [seed] * 3 * len(KINDS), [0, 1, 2] * len(KINDS)
+    )
     rgb = render(twins, [Camera(-45, 0), Camera(0, 20), Camera(45, 20), Camera(-135, 20), BACK]).rgb
     rgb = rgb.unflatten(0, (len(KINDS), 3))
     rmse = (rgb - rgb.roll(1, dims=1)).square().mean(dim=(3, 4, 5)).sqrt()  # (kinds, pairs, views)
@@ -253,8 +286,13 @@ def test_twins_differ_only_behind(seed):
 
 def test_captions():
     toys = make_toys(["chair", "apple", "teddy bear"], [0, 1, 2])
-    assert toys.captions == tuple(with_article(f"{c} {k}") for c, k in zip(toys.colours, toys.kinds, strict=True))
-    assert with_article("orange apple") == "an orange apple" and with_article("teddy bear") == "a teddy bear"
+    assert toys.captions == tuple(
+        with_article(f"{c} {k}") for c, k in zip(toys.colours, toys.kinds, strict=True)
+    )
+    assert (
+        with_article("orange apple") == "an orange apple"
+        and with_article("teddy bear") == "a teddy bear"
+    )
     assert repr(toys) == "Toys(3 of apple, chair, teddy bear)" and len(toys) == 3
 
 
@@ -288,7 +326,9 @@ def small(size=64, per_kind=1):
 
 def test_world(cache):
     world = small()
-    assert isinstance(world, ToyboxWorld) and world.name == "toybox" and "Apache-2.0" in world.credit
+    assert (
+        isinstance(world, ToyboxWorld) and world.name == "toybox" and "Apache-2.0" in world.credit
+    )
     assert world.views.shape == (16, 1, 3, 64, 64) and world.views.dtype == torch.uint8
     assert world.prompts[:16] == tuple(with_article(kind) for kind in KINDS)
     assert set(world.prompts[16:]) == set(world.toys.captions)
@@ -302,7 +342,10 @@ def test_prompts(cache):
     world = small()
     assert world.resolve("Teddy  Bear") == world.resolve("teddy") == "a teddy bear"
     assert world.resolve("an dragon") == "a dragon" and world.resolve("burger") == "a hamburger"
-    with pytest.raises(ValueError, match=re.escape('unknown prompt "a dargon"; did you mean "a dragon"? (32 prompts')):
+    with pytest.raises(
+        ValueError,
+        match=re.escape('unknown prompt "a dargon"; did you mean "a dragon"? (32 prompts'),
+    ):
         world.index("a dargon")
     with pytest.raises(TypeError, match="a prompt is a string such as 'an apple', got int"):
         world.index(3)
@@ -332,7 +375,7 @@ def test_sizes(size, near):
 
 
 def test_plan_has_twins():
-    from dsd_lab.worlds.toybox import _plan
+    from dsd_lab.worlds.toybox.world import _plan
 
     seeds, backs = _plan(16)
     assert seeds == [*range(10), 10, 10, 10, 11, 11, 11] and backs == [None] * 10 + [0, 1, 2] * 2
@@ -344,7 +387,9 @@ def test_plan_has_twins():
 def test_cache_is_reused(cache, monkeypatch):
     views = small().views
     toybox.cache_clear()
-    monkeypatch.setattr(sys.modules["dsd_lab.worlds.toybox"], "render", None)  # would fail if it were called
+    monkeypatch.setattr(
+        sys.modules["dsd_lab.worlds.toybox"], "render", None
+    )  # would fail if it were called
     assert torch.equal(small().views, views)
     assert [file.suffix for file in cache.iterdir()] == [".npz"]
 

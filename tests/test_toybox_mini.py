@@ -1,4 +1,6 @@
-"""The mini that is told the camera: whole and small, it draws what it is asked for from where it is asked, and scenes with it."""
+"""The mini that is told the camera: whole and small, it draws what it is asked for from where it is
+asked, and scenes with it.
+"""
 
 import json
 from functools import partial
@@ -8,14 +10,14 @@ import torch
 
 from dsd_lab import DSD, distill_scene, load_prior
 from dsd_lab.cameras import BANK, Camera
-from dsd_lab.distill_scene import Stage
+from dsd_lab.distill.scenes import Stage
+from dsd_lab.minis.exams import VIEWS, colour_histogram, sample
+from dsd_lab.minis.text_to_image import held_out_pairs
 from dsd_lab.priors import MODELS
 from dsd_lab.priors.pipeline import camera_vector
-from dsd_lab.quality import VIEWS, colour_histogram, sample
 from dsd_lab.sampling import ddim
-from dsd_lab.train import held_out_pairs
-from dsd_lab.worlds.toybox import COLOURS
-from dsd_lab.worlds.toybox_toys import with_article
+from dsd_lab.worlds.toybox.toys import with_article
+from dsd_lab.worlds.toybox.world import COLOURS
 
 FOLDER = MODELS / "toybox-mini"
 
@@ -26,7 +28,10 @@ def prior():
 
 
 def test_the_card_says_what_was_measured(prior):
-    measured, card = json.loads((FOLDER / "quality.json").read_text()), (FOLDER / "README.md").read_text()
+    measured, card = (
+        json.loads((FOLDER / "quality.json").read_text()),
+        (FOLDER / "README.md").read_text(),
+    )
     assert measured["prompts"] == len(prior.world.prompts) == 144 and measured["samples"] == 1152
     for name in ("kind", "held_out_kind", "held_out_colour", "view"):
         assert f"{measured[name]:.1%}" in card, name
@@ -47,20 +52,38 @@ def test_it_is_diffusers_own_call_with_the_camera_as_its_label(prior, monkeypatc
     x, camera = prior.noise([3, 4]), Camera(70, 10)
     cond = prior.condition(["a chair", "a red duck"], camera=camera)
     path = ddim(prior, x, cond, cfg=2.0, levels=[801, 601, 401, 201, 1, 0])
-    monkeypatch.setattr(prior.unet, "forward", partial(prior.unet.forward, class_labels=camera_vector([camera])))
+    monkeypatch.setattr(
+        prior.unet, "forward", partial(prior.unet.forward, class_labels=camera_vector([camera]))
+    )
     prior.pipe.set_progress_bar_config(disable=True)
-    wanted = prior.pipe(list(cond.prompt), height=64, width=64, latents=x, num_inference_steps=5, guidance_scale=2.0,
-                        output_type="latent").images
+    wanted = prior.pipe(
+        list(cond.prompt),
+        height=64,
+        width=64,
+        latents=x,
+        num_inference_steps=5,
+        guidance_scale=2.0,
+        output_type="latent",
+    ).images
     assert prior.pipe.scheduler.timesteps.tolist() == [801, 601, 401, 201, 1]
     assert (path.x_t[-1] - wanted).abs().max() < 1e-4
 
 
 def test_it_has_the_colour_that_it_is_asked_for(prior):
-    """Most of what is not white is nearest to the colour's own tone, for pairs that the training left out, too."""
+    """Most of what is not white is nearest to the colour's own tone, for pairs that the training
+    left out, too.
+    """
     pairs = held_out_pairs()[::4] + [("red", "duck"), ("blue", "house")]
-    made = sample(prior, [with_article(f"{c} {k}") for c, k in pairs], [0, 1], 12, 2.0, cameras=VIEWS[:2])
-    tones = torch.stack([colour_histogram(torch.tensor(tone)[:, None, None].expand(3, 4, 4) * shade)
-                         for tone in COLOURS.values() for shade in (0.6, 0.8, 1.0)])
+    made = sample(
+        prior, [with_article(f"{c} {k}") for c, k in pairs], [0, 1], 12, 2.0, cameras=VIEWS[:2]
+    )
+    tones = torch.stack(
+        [
+            colour_histogram(torch.tensor(tone)[:, None, None].expand(3, 4, 4) * shade)
+            for tone in COLOURS.values()
+            for shade in (0.6, 0.8, 1.0)
+        ]
+    )
     told = (colour_histogram(made) @ tones.T).unflatten(-1, (len(COLOURS), 3)).sum(-1).argmax(-1)
     right = told == torch.tensor([list(COLOURS).index(colour) for colour, _ in pairs])[:, None]
     assert right.double().mean() >= 0.75
@@ -68,12 +91,24 @@ def test_it_has_the_colour_that_it_is_asked_for(prior):
 
 def test_another_camera_is_another_picture(prior):
     cameras = [Camera(0, 15), Camera(180, 15)]
-    front, back = ddim(prior, prior.noise([0, 0]), prior.condition("a duck", camera=cameras), 12, 2.0).images
+    front, back = ddim(
+        prior, prior.noise([0, 0]), prior.condition("a duck", camera=cameras), 12, 2.0
+    ).images
     assert (front - back).square().mean().sqrt() > 0.05
 
 
 def test_a_scene_asks_it_for_the_banks_cameras(prior):
-    run = distill_scene(prior, "a mushroom", DSD(cfg=4.0, form="x0", t_min=0.02), 0, 2, refresh=2, stages=[Stage(16, 8, 1.0, 2)])
+    run = distill_scene(
+        prior,
+        "a mushroom",
+        DSD(cfg=4.0, form="x0", t_min=0.02),
+        0,
+        2,
+        refresh=2,
+        stages=[Stage(16, 8, 1.0, 2)],
+    )
     before, run = prior.evaluations, run.finish()
-    assert run.cameras == BANK and prior.evaluations - before == 2 * 4 * 2  # one question of 4 views, a path's point and x_t
+    assert (
+        run.cameras == BANK and prior.evaluations - before == 2 * 4 * 2
+    )  # one question of 4 views, a path's point and x_t
     assert run.held.sum() == 4 and run.target.shape == (24, 4, 16, 16)

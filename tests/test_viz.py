@@ -9,11 +9,23 @@ from PIL import Image
 
 from dsd_lab import GaussianMixture, ImageSet, Trajectory, ddim
 from dsd_lab.viz.controls import cfg_control, choice_control, explore, seed_control, t_control
-from dsd_lab.viz.pictures import MARGIN, grid, montage, png, sheet, strips, text_width, wrap, x_t_picture
+from dsd_lab.viz.pictures import (
+    MARGIN,
+    grid,
+    montage,
+    png,
+    sheet,
+    strips,
+    text_width,
+    wrap,
+    x_t_picture,
+)
 from dsd_lab.viz.points import COLOURS, density, trajectories
 
-CREDIT = ("Icons: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter, CC BY 4.0), Fluent Emoji (Microsoft, MIT), "
-          "EmojiOne (CC BY 4.0), FxEmojis (Mozilla, CC BY 4.0); rasterised at 64x64 on white.")
+CREDIT = (
+    "Icons: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter, CC BY 4.0), Fluent Emoji (Microsoft, MIT), "
+    "EmojiOne (CC BY 4.0), FxEmojis (Mozilla, CC BY 4.0); rasterised at 64x64 on white."
+)
 
 
 def texts(figure):
@@ -21,14 +33,17 @@ def texts(figure):
     renderer = FigureCanvasAgg(figure).get_renderer()
     axes = figure.axes[0]
     labels = [*axes.get_xticklabels(), *axes.get_yticklabels(), *figure.texts]
-    return [(text.get_text(), text.get_window_extent(renderer)) for text in labels if text.get_text()]
+    return [
+        (text.get_text(), text.get_window_extent(renderer)) for text in labels if text.get_text()
+    ]
 
 
 def size(data):
     return struct.unpack(">II", data[16:24])
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------------
+# ---- pictures ------------------------------------------------------------------------------------
+
 
 def test_montage_is_exact_to_the_pixel():
     g = torch.Generator().manual_seed(0)
@@ -42,21 +57,38 @@ def test_montage_is_exact_to_the_pixel():
 
 def test_montage_gap_is_six_percent():
     assert montage([[torch.zeros(3, 64, 64)] * 3]).shape == (64, 3 * 64 + 2 * 4, 3)
-    assert montage([[torch.zeros(3, 32, 32)], [torch.zeros(3, 32, 32)]]).shape == (2 * 32 + 2, 32, 3)
+    assert montage([[torch.zeros(3, 32, 32)], [torch.zeros(3, 32, 32)]]).shape == (
+        2 * 32 + 2,
+        32,
+        3,
+    )
 
 
 def test_a_grid_has_the_labels_and_the_size_of_its_contents():
-    figure = grid({"DDIM": torch.rand(3, 3, 8, 8), "SDS": torch.rand(3, 3, 8, 8)}, [4, 5, 9], "a tree", tile=0.8)
+    figure = grid(
+        {"DDIM": torch.rand(3, 3, 8, 8), "SDS": torch.rand(3, 3, 8, 8)},
+        [4, 5, 9],
+        "a tree",
+        tile=0.8,
+    )
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["seed 4", "seed 5", "seed 9"]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["DDIM", "SDS"]
-    assert axes.get_xticks().tolist() == [3.5, 12.5, 21.5]  # the middle of pictures of 8 pixels, 9 apart
+    assert axes.get_xticks().tolist() == [
+        3.5,
+        12.5,
+        21.5,
+    ]  # the middle of pictures of 8 pixels, 9 apart
     assert axes.get_yticks().tolist() == [3.5, 12.5]
     assert "a tree" in [t.get_text() for t in figure.texts]
     box = axes.get_position().bounds * torch.tensor([*figure.get_size_inches()] * 2).numpy()
-    assert box[2:] == pytest.approx([26 / 8 * 0.8, 17 / 8 * 0.8])  # 0.8 inches a picture, undistorted
+    assert box[2:] == pytest.approx(
+        [26 / 8 * 0.8, 17 / 8 * 0.8]
+    )  # 0.8 inches a picture, undistorted
     width, height = size(png(figure))
-    assert (width, height) == pytest.approx([110 * inch for inch in figure.get_size_inches()], abs=1)
+    assert (width, height) == pytest.approx(
+        [110 * inch for inch in figure.get_size_inches()], abs=1
+    )
 
 
 def test_a_grid_shows_its_pictures():
@@ -71,34 +103,61 @@ def test_a_grid_shows_its_pictures():
     assert picture.getpixel((2, 2)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize(("columns", "label", "title", "heading"), [
-    (1, "DDIM", "a tree", "seed 0"), (1, "DSD", "a very long prompt indeed, which goes on for long", "seed 123456789"),
-    (4, "DSD (cfg=30.0,\nform='reference')", "a tree", "seed 123456789"), (16, "a", "a tree", "the x0-prediction at t = 999"),
-    (3, r"$\hat x_0(x_t, t)$", "", "averyveryverylongword"), (2, "x", "two\nlines", ""),
-])
+@pytest.mark.parametrize(
+    ("columns", "label", "title", "heading"),
+    [
+        (1, "DDIM", "a tree", "seed 0"),
+        (1, "DSD", "a very long prompt indeed, which goes on for long", "seed 123456789"),
+        (4, "DSD (cfg=30.0,\nform='reference')", "a tree", "seed 123456789"),
+        (16, "a", "a tree", "the x0-prediction at t = 999"),
+        (3, r"$\hat x_0(x_t, t)$", "", "averyveryverylongword"),
+        (2, "x", "two\nlines", ""),
+    ],
+)
 def test_no_text_is_cut_and_none_collides(columns, label, title, heading):
-    figure = sheet({label: torch.rand(columns, 3, 8, 8), "SDS": torch.rand(columns, 3, 8, 8)}, [heading] * columns, title, CREDIT)
+    figure = sheet(
+        {label: torch.rand(columns, 3, 8, 8), "SDS": torch.rand(columns, 3, 8, 8)},
+        [heading] * columns,
+        title,
+        CREDIT,
+    )
     width, height = figure.get_size_inches() * figure.dpi
     boxes = texts(figure)
     assert " ".join(boxes[-1][0].split()) == CREDIT
-    assert width <= 110 * (columns * 0.85 + 0.1 + max(2.5, text_width(label.split("\n")[-1], 10) + 0.5))
+    assert width <= 110 * (
+        columns * 0.85 + 0.1 + max(2.5, text_width(label.split("\n")[-1], 10) + 0.5)
+    )
     for name, box in boxes:
         assert box.x0 >= 0, name
         assert box.x1 <= width, name
         assert box.y0 >= 0, name
         assert box.y1 <= height, name
     for i, (name, box) in enumerate(boxes):
-        for other, there in boxes[i + 1:]:
-            apart = min(box.x1, there.x1) <= max(box.x0, there.x0) or min(box.y1, there.y1) <= max(box.y0, there.y0)
+        for other, there in boxes[i + 1 :]:
+            apart = min(box.x1, there.x1) <= max(box.x0, there.x0) or min(box.y1, there.y1) <= max(
+                box.y0, there.y0
+            )
             assert apart, (name, other)
     pictures = figure.axes[0].get_window_extent()
     for name, box in boxes:
-        assert not (box.x1 > pictures.x0 and box.x0 < pictures.x1 and box.y1 > pictures.y0 and box.y0 < pictures.y1), name
+        assert not (
+            box.x1 > pictures.x0
+            and box.x0 < pictures.x1
+            and box.y1 > pictures.y0
+            and box.y0 < pictures.y1
+        ), name
 
 
 def test_the_credit_takes_as_many_lines_as_the_figure_is_narrow():
     def lines(columns):
-        return sheet({"a": torch.rand(columns, 3, 8, 8)}, credit=CREDIT).texts[-1].get_text().count("\n") + 1
+        return (
+            sheet({"a": torch.rand(columns, 3, 8, 8)}, credit=CREDIT)
+            .texts[-1]
+            .get_text()
+            .count("\n")
+            + 1
+        )
+
     assert lines(12) == 1
     assert lines(6) == 2
     assert lines(1) > 2
@@ -119,7 +178,9 @@ def test_text_width_is_that_of_the_drawn_text():
     assert text_width(" ", 10) == 0
 
 
-@pytest.mark.parametrize("rows", [{}, {"a": []}, {"a": torch.zeros(2, 3, 8, 8), "b": torch.zeros(0, 3, 8, 8)}])
+@pytest.mark.parametrize(
+    "rows", [{}, {"a": []}, {"a": torch.zeros(2, 3, 8, 8), "b": torch.zeros(0, 3, 8, 8)}]
+)
 def test_nothing_to_show_is_an_error(rows):
     with pytest.raises(ValueError, match="nothing to show: give at least one row"):
         sheet(rows)
@@ -157,10 +218,16 @@ def test_strips_go_from_noise_to_picture(path):
     figure = strips(path, 1, count=5, title="a path")
     shown = figure.axes[0].images[0].get_array()
     heads = [t.get_text() for t in figure.axes[0].get_xticklabels()]
-    # 999 (1, 3/4, 1/2, 1/4, 0)^1.7 = 999, 612.6, 307.5, 94.6, 0, and the kept levels are int(999 - 19.98 k)
+    # 999 (1, 3/4, 1/2, 1/4, 0)^1.7 = 999, 612.6, 307.5, 94.6, 0, and the kept levels are int(999 -
+    # 19.98 k)
     assert heads == ["t = 999", "t = 619", "t = 299", "t = 99", "t = 0"]
     index = [path.t.tolist().index(int(head[4:])) for head in heads]
-    want = montage([[x_t_picture(path, k, 1) for k in index], [path.prior.decode(path.x0[k, 1:])[0] for k in index]])
+    want = montage(
+        [
+            [x_t_picture(path, k, 1) for k in index],
+            [path.prior.decode(path.x0[k, 1:])[0] for k in index],
+        ]
+    )
     torch.testing.assert_close(torch.as_tensor(shown.data), want)
 
 
@@ -170,7 +237,8 @@ def test_a_narrow_figure_keeps_its_margins():
     assert (1 - box.x1) * figure.get_size_inches()[0] == pytest.approx(MARGIN)
 
 
-# ---- points ---------------------------------------------------------------------------------------------------------
+# ---- points --------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def mixture():
@@ -182,10 +250,15 @@ def test_density_is_that_of_the_mixture(mixture):
     v = 0.04 * mixture.schedule.alphas_cumprod[0] + 1 - mixture.schedule.alphas_cumprod[0]
     a = mixture.schedule.alphas_cumprod[0].sqrt()
     x, y = float(axis[50]), float(axis[44])
-    both = [torch.exp(-((x - a * cx) ** 2 + (y - a * cy) ** 2) / (2 * v)) / (2 * torch.pi * v) for cx, cy in ((-1, 0), (1, 0.5))]
+    both = [
+        torch.exp(-((x - a * cx) ** 2 + (y - a * cy) ** 2) / (2 * v)) / (2 * torch.pi * v)
+        for cx, cy in ((-1, 0), (1, 0.5))
+    ]
     assert float(p[44, 50]) == pytest.approx(float(sum(both) / 2), rel=1e-6)
     assert float(p.sum() * (axis[1] - axis[0]) ** 2) == pytest.approx(1, abs=1e-3)
-    assert float(density(mixture, 0, mixture.condition("right"), count=81)[1][44, 50]) == pytest.approx(float(both[1]), rel=1e-6)
+    assert float(
+        density(mixture, 0, mixture.condition("right"), count=81)[1][44, 50]
+    ) == pytest.approx(float(both[1]), rel=1e-6)
 
 
 def test_trajectories_draw_each_path_and_its_end(mixture):
@@ -196,7 +269,7 @@ def test_trajectories_draw_each_path_and_its_end(mixture):
     assert figure.data[0].type == "contour"
     for k, (name, path) in enumerate(paths.items()):
         for b in range(3):
-            line, end = figure.data[1 + 6 * k + 2 * b:3 + 6 * k + 2 * b]
+            line, end = figure.data[1 + 6 * k + 2 * b : 3 + 6 * k + 2 * b]
             assert (line.name, line.mode, end.mode) == (name, "lines", "markers")
             assert list(line.x) == path[:, b, 0].tolist()
             assert list(line.y) == path[:, b, 1].tolist()
@@ -219,7 +292,8 @@ def test_trajectories_refuse_what_is_not_in_the_plane(small_world):
         trajectories(GaussianMixture({"a": [[0.0, 0.0, 0.0]]}), {"a": torch.zeros(2, 1, 3)})
 
 
-# ---- controls -------------------------------------------------------------------------------------------------------
+# ---- controls ------------------------------------------------------------------------------------
+
 
 class Draw:
     """A figure whose grey is the seed's, which counts its calls."""

@@ -28,7 +28,8 @@ def lump():
     return scene
 
 
-# ---- what a rendering shows -----------------------------------------------------------------------------------------
+# ---- what a rendering shows ----------------------------------------------------------------------
+
 
 def test_looks_of_a_rendering():
     opacity, depth = torch.zeros(2, 1, 1, 1, 3)
@@ -52,11 +53,15 @@ def test_looks_of_a_rendering():
 def test_a_grid_of_views_is_headed_by_its_cameras():
     true, fit = torch.rand(2, 2, 3, 8, 8)
     figure = scenes.views_grid({"true": true, "fit": fit}, [Camera(0, 20), Camera(-22.5, 0)], "x")
-    assert [" ".join(t.get_text().split()) for t in figure.axes[0].get_xticklabels()] == ["0° 20° up", "-22.5° 0° up"]
+    assert [" ".join(t.get_text().split()) for t in figure.axes[0].get_xticklabels()] == [
+        "0° 20° up",
+        "-22.5° 0° up",
+    ]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["true", "fit"]
 
 
-# ---- the viewer -----------------------------------------------------------------------------------------------------
+# ---- the viewer ----------------------------------------------------------------------------------
+
 
 def test_the_viewer_shows_a_fresh_rendering_of_each_place(lump):
     viewer = scenes.orbit_viewer(lump, size=32, azimuth=0, elevation=0)
@@ -72,13 +77,17 @@ def test_the_viewer_shows_a_fresh_rendering_of_each_place(lump):
 
 
 def test_the_viewers_picture_is_the_scenes_own(lump):
-    """The lump is on the right from the front and on the left from behind, as red and as large as it is rendered."""
+    """The lump is on the right from the front and on the left from behind, as red and as large as
+    it is rendered.
+    """
     for azimuth in (0, 180):
-        drawn = pixels(scenes.orbit_viewer(lump, size=32, azimuth=azimuth, elevation=0).picture.value)
+        drawn = pixels(
+            scenes.orbit_viewer(lump, size=32, azimuth=azimuth, elevation=0).picture.value
+        )
         truth = lump.images([Camera(azimuth, 0)], 32)[0]
         red = (drawn[..., 0] - drawn[..., 1]).clamp(min=0)
         want = (truth[0] - truth[1]).clamp(min=0)
-        side = red[:, red.shape[1] // 2:].sum() > red[:, :red.shape[1] // 2].sum()
+        side = red[:, red.shape[1] // 2 :].sum() > red[:, : red.shape[1] // 2].sum()
         assert bool(side) == (azimuth == 0)
         dots = round(2.4 * 110 / 32) ** 2
         assert red.sum().item() == pytest.approx(dots * want.sum().item(), rel=0.02)
@@ -129,7 +138,8 @@ def test_the_viewer_refuses_what_it_cannot_show(lump):
         scenes.look_from(lump, 0, 0, shows="colours")
 
 
-# ---- rays and cameras -----------------------------------------------------------------------------------------------
+# ---- rays and cameras ----------------------------------------------------------------------------
+
 
 def test_a_ray_figure_draws_the_worked_example():
     """Three samples that stop 1/2, 3/4 and 1/2 of what reaches them."""
@@ -139,19 +149,28 @@ def test_a_ray_figure_draws_the_worked_example():
     assert top.lines[0].get_ydata().tolist() == pytest.approx(density.tolist())
     assert middle.lines[0].get_ydata().tolist() == pytest.approx([1, 1 / 2, 1 / 8])
     assert [bar.get_height() for bar in bottom.patches] == pytest.approx([1 / 2, 3 / 8, 1 / 16])
-    assert [bar.get_x() + bar.get_width() / 2 for bar in bottom.patches] == pytest.approx([2.25, 2.75, 3.25])
+    assert [bar.get_x() + bar.get_width() / 2 for bar in bottom.patches] == pytest.approx(
+        [2.25, 2.75, 3.25]
+    )
     assert [bar.get_facecolor()[:3] for bar in bottom.patches] == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
     with pytest.raises(ValueError, match=r"\(3,\), \(2,\)"):
         scenes.ray_figure(torch.zeros(3), torch.zeros(2), 0.5)
 
 
 def test_a_rig_shows_every_camera_whole_and_where_it_stands():
-    figure = scenes.camera_rig({"to fit": BANK, "held out": HELD_OUT}, torch.zeros(5, 3), torch.rand(5, 3),
-                               {"a ray": torch.tensor([[0.0, 0, 3], [0, 0, -1]])}, "the set-up")
+    figure = scenes.camera_rig(
+        {"to fit": BANK, "held out": HELD_OUT},
+        torch.zeros(5, 3),
+        torch.rand(5, 3),
+        {"a ray": torch.tensor([[0.0, 0, 3], [0, 0, -1]])},
+        "the set-up",
+    )
     axes = figure.axes[0]
     named = [line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
     assert named == ["unit sphere", "to fit", "held out", "a ray"]
-    outlines = [np.stack(line.get_data_3d(), 1) for line in axes.lines if len(line.get_data_3d()[0]) == 17]
+    outlines = [
+        np.stack(line.get_data_3d(), 1) for line in axes.lines if len(line.get_data_3d()[0]) == 17
+    ]
     tips = {tuple(np.round(outline[5], 6)) for outline in outlines}
     where = [camera.position for camera in (*BANK, *HELD_OUT)]
     assert tips == {tuple(np.round([x.item(), -z.item(), y.item()], 6)) for x, y, z in where}
@@ -160,6 +179,7 @@ def test_a_rig_shows_every_camera_whole_and_where_it_stands():
     FigureCanvasAgg(figure).draw()
     width, height = figure.get_size_inches() * figure.dpi
     from mpl_toolkits.mplot3d import proj3d
+
     for outline in outlines:
         x, y, _ = proj3d.proj_transform(*outline.T, axes.get_proj())
         dots = axes.transData.transform(np.stack([x, y], 1))
@@ -167,14 +187,17 @@ def test_a_rig_shows_every_camera_whole_and_where_it_stands():
         assert (dots < [width, height]).all()
 
 
-# ---- meshes ---------------------------------------------------------------------------------------------------------
+# ---- meshes --------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def box():
     """A box on the right of the origin, its right half blue and its left half red."""
     mesh = trimesh.creation.box((0.4, 0.4, 0.4)).subdivide().subdivide()
     mesh.apply_translation((0.5, 0, 0))
-    colour = np.where(mesh.vertices[:, :1] > 0.5, [[0, 0, 255, 255]], [[255, 0, 0, 255]]).astype(np.uint8)
+    colour = np.where(mesh.vertices[:, :1] > 0.5, [[0, 0, 255, 255]], [[255, 0, 0, 255]]).astype(
+        np.uint8
+    )
     return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colour, process=False)
 
 
@@ -183,7 +206,9 @@ def test_a_mesh_figure_holds_the_mesh(box):
     drawn = figure.data[0]
     assert np.allclose(np.stack([drawn.x, drawn.y, drawn.z], 1), box.vertices, atol=1e-6)
     assert np.array_equal(np.stack([drawn.i, drawn.j, drawn.k], 1), box.faces)
-    assert list(drawn.vertexcolor) == ["#0000ff" if x > 0.5 else "#ff0000" for x in box.vertices[:, 0]]
+    assert list(drawn.vertexcolor) == [
+        "#0000ff" if x > 0.5 else "#ff0000" for x in box.vertices[:, 0]
+    ]
     assert figure.layout.scene.camera.up.y == 1
     assert len(figure.to_json()) < 120 * len(box.faces) + 20_000
 
@@ -201,7 +226,10 @@ def test_a_mesh_picture_is_where_the_camera_sees_it(box):
 
 
 def test_a_mesh_picture_hides_what_is_behind(box):
-    right, left = scenes.mesh_picture(box, Camera(90, 0), 32), scenes.mesh_picture(box, Camera(-90, 0), 32)
+    right, left = (
+        scenes.mesh_picture(box, Camera(90, 0), 32),
+        scenes.mesh_picture(box, Camera(-90, 0), 32),
+    )
     assert right[:, 16, 16].tolist() == [0, 0, 1]
     assert left[:, 16, 16].tolist() == [1, 0, 0]
 
@@ -216,33 +244,64 @@ def test_the_mesh_of_a_field_looks_like_the_field():
 
     scene = Scene(Ball())
     camera = Camera(35, 25)
-    picture, volume = scenes.mesh_picture(scene.mesh(20, 48), camera, 48), scene.images([camera], 48, 128)[0]
+    picture, volume = (
+        scenes.mesh_picture(scene.mesh(20, 48), camera, 48),
+        scene.images([camera], 48, 128)[0],
+    )
     assert (picture - volume).abs().mean() < 0.03
 
 
-# ---- objects of several methods -------------------------------------------------------------------------------------
+# ---- objects of several methods ------------------------------------------------------------------
+
 
 def study_row(prompt, method, reached, distinct, pairwise=(0.2, 0.1, 0.3), scenes=8):
-    return {"prompt": prompt, "method": method, "scenes": scenes, "distinct": distinct, "reached": reached,
-            "pairwise": pairwise and list(pairwise), "distance": [0.05, 0.04, 0.06]}
+    return {
+        "prompt": prompt,
+        "method": method,
+        "scenes": scenes,
+        "distinct": distinct,
+        "reached": reached,
+        "pairwise": pairwise and list(pairwise),
+        "distance": [0.05, 0.04, 0.06],
+    }
 
 
 def test_an_objects_figure_has_a_line_a_method_and_a_colour_a_prompt():
     reached = {"SDS": 1, "DSD": 5}
-    rows = [study_row(prompt, method, reached[method], 5) for prompt in ("a chair", "a dragon") for method in reached]
+    rows = [
+        study_row(prompt, method, reached[method], 5)
+        for prompt in ("a chair", "a dragon")
+        for method in reached
+    ]
     figure = scenes.objects_figure(rows, "objects", "credit")
     FigureCanvasAgg(figure).draw()
     count, distance, pairwise = figure.axes
     assert [t.get_text() for t in count.get_yticklabels()] == ["SDS", "DSD"]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a chair", "a dragon"]
-    dots = [(float(line.get_xdata()[0]), round(float(line.get_ydata()[0])), line.get_markerfacecolor() == "white")
-            for line in count.lines if len(line.get_xdata())]
-    assert sorted(dots) == [(1, 0, False), (1, 0, False), (5, 0, True), (5, 0, True), (5, 1, False), (5, 1, False)]
+    dots = [
+        (
+            float(line.get_xdata()[0]),
+            round(float(line.get_ydata()[0])),
+            line.get_markerfacecolor() == "white",
+        )
+        for line in count.lines
+        if len(line.get_xdata())
+    ]
+    assert sorted(dots) == [
+        (1, 0, False),
+        (1, 0, False),
+        (5, 0, True),
+        (5, 0, True),
+        (5, 1, False),
+        (5, 1, False),
+    ]
     assert len(distance.containers) == len(pairwise.containers) == 4
 
 
 def test_an_objects_figure_says_who_had_fewer_seeds():
-    figure = scenes.objects_figure([study_row("a chair", "SDS", 1, 1), study_row("a chair", "DSD ode", 1, 1, scenes=4)])
+    figure = scenes.objects_figure(
+        [study_row("a chair", "SDS", 1, 1), study_row("a chair", "DSD ode", 1, 1, scenes=4)]
+    )
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["SDS", "DSD ode (4 seeds)"]
 
 

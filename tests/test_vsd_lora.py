@@ -1,4 +1,6 @@
-"""VSD whose e_phi is the prior's own network with an adapter, on tiny pipelines with random weights."""
+"""VSD whose e_phi is the prior's own network with an adapter, on tiny pipelines with random
+weights.
+"""
 
 import gc
 
@@ -16,7 +18,9 @@ T = torch.tensor([500, 20])
 
 @pytest.fixture(scope="module")
 def loaded():
-    return {kind: PipelinePrior(make_pipe(kind), kind, "cpu") for kind in ("sd15", "sd21", "variance")}
+    return {
+        kind: PipelinePrior(make_pipe(kind), kind, "cpu") for kind in ("sd15", "sd21", "variance")
+    }
 
 
 @pytest.fixture(params=["sd15", "sd21", "variance"])
@@ -41,7 +45,12 @@ def test_it_begins_as_the_prior_itself(prior):
     assert torch.equal(same.timesteps(*LORA.range_at(0, 10, prior.schedule)), t)
     x_t = prior.schedule.add_noise(x, t, same.normal())
     guidance = (prior.predict_noise(x_t, t, state.cond, cfg) for cfg in (7.5, 1.0))
-    torch.testing.assert_close(g, prior.schedule.at("sigma", t, x) ** 2 * (next(guidance) - next(guidance)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        g,
+        prior.schedule.at("sigma", t, x) ** 2 * (next(guidance) - next(guidance)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_the_loss_is_of_what_the_network_predicts(prior):
@@ -56,12 +65,17 @@ def test_the_loss_is_of_what_the_network_predicts(prior):
 
 
 def test_training_lowers_the_loss_on_the_renders(prior):
-    state, x = begin(prior, VSD(particles="lora", lr=1e-2)), prior.encode(torch.full((2, *prior.image_shape), 0.9))
+    state, x = (
+        begin(prior, VSD(particles="lora", lr=1e-2)),
+        prior.encode(torch.full((2, *prior.image_shape), 0.9)),
+    )
     draws = Draws([7, 8], prior.shape)
     fixed = [(draws.timesteps(0, 999), draws.normal()) for _ in range(8)]
+
     def loss():
         with torch.no_grad(), state.adapted():
             return sum(state.loss(x, t, n).mean().item() for t, n in fixed)
+
     before = loss()
     for _ in range(60):
         state.train(x, draws.timesteps(0, 999), draws.normal())
@@ -78,7 +92,11 @@ def test_the_prior_does_not_change(prior):
         now = prior.predict(x, T, cond)
         assert all(torch.equal(now[term].output, before[term].output) for term in before)
         assert not any(weight.requires_grad for weight in prior.unet.parameters())
-        assert all(weight.grad is None for key, weight in prior.unet.named_parameters() if "lora" not in key)
+        assert all(
+            weight.grad is None
+            for key, weight in prior.unet.named_parameters()
+            if "lora" not in key
+        )
     assert (run.state.e_phi(x, T) - prior.predict_noise(x, T, run.cond)).abs().max() > 1e-4
     del run
     gc.collect()
@@ -88,8 +106,12 @@ def test_the_prior_does_not_change(prior):
 
 def test_interleaved_runs_do_not_see_each_other(sd):
     methods = [LORA, LORA, VSD(particles="lora", rank=2, lr=1e-2)]
+
     def runs():
-        return [distill(sd, "a red dragon", method, [seed, 9], 4) for seed, method in enumerate(methods)]
+        return [
+            distill(sd, "a red dragon", method, [seed, 9], 4) for seed, method in enumerate(methods)
+        ]
+
     want = [run.finish().x for run in runs()]  # each run is gone before the next begins
     together = runs()
     for _ in zip(*together, strict=True):
@@ -103,7 +125,10 @@ def test_interleaved_runs_do_not_see_each_other(sd):
 @pytest.mark.parametrize("steps", [0, 3])
 def test_a_checkpoint_goes_on_to_the_same_bits(steps, prior):
     def run():
-        return distill(prior, prior.condition(["a red dragon", "a cat"]), LORA, [0, 1], 7, refresh=2)
+        return distill(
+            prior, prior.condition(["a red dragon", "a cat"]), LORA, [0, 1], 7, refresh=2
+        )
+
     whole, first, second = run().finish().x, run(), run()
     for _ in range(steps):
         next(first)
@@ -114,7 +139,9 @@ def test_a_checkpoint_goes_on_to_the_same_bits(steps, prior):
     second.load_state_dict(saved)
     assert torch.equal(second.finish().x, whole)
     assert {name.split(".")[0] for name in saved if "lora" in name} == {"method"}
-    assert not any("vsd_" in name for name in saved)  # a checkpoint knows nothing of the adapter's name
+    assert not any(
+        "vsd_" in name for name in saved
+    )  # a checkpoint knows nothing of the adapter's name
 
 
 @pytest.mark.parametrize("cfg", [1.0, 7.5])
@@ -132,7 +159,9 @@ def test_a_half_precision_network_has_a_float32_adapter(dtype):
     run = distill(prior, "a red dragon", LORA, [0, 1], 3).finish()
     assert torch.isfinite(run.x).all()
     assert all(weight.dtype == torch.float32 for weight in run.state.weights.values())
-    assert any(weight.abs().max() > 0 for name, weight in run.state.weights.items() if "lora_B" in name)
+    assert any(
+        weight.abs().max() > 0 for name, weight in run.state.weights.items() if "lora_B" in name
+    )
 
 
 def test_settings():
@@ -148,9 +177,12 @@ def test_settings():
 
 def test_priors_that_cannot_be_adapted():
     mixture = GaussianMixture({"a": [[0.0, 1.0]], "b": [[1.0, 0.0]]})
-    with pytest.raises(ValueError, match='gaussian-mixture.*allowed for exact priors: "exact", "network"'):
+    with pytest.raises(
+        ValueError, match='gaussian-mixture.*allowed for exact priors: "exact", "network"'
+    ):
         distill(mixture, "a", LORA, [0], 3)
     from peft import LoraConfig
+
     pipe = make_pipe("sd15")
     pipe.unet = make_unet(4)
     pipe.unet.add_adapter(LoraConfig(r=1, target_modules=["to_q"]), "style")

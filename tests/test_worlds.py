@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dsd_lab.worlds import PictureWorld, build_icons, folder, icons
+from dsd_lab.worlds import PictureWorld, folder, icons
+from dsd_lab.worlds.build import icons as build_icons
 from dsd_lab.worlds.icons import DATA, load
 from dsd_lab.worlds.pictures import Source
 
@@ -33,7 +34,9 @@ def test_icons_counts(world):
 
 
 def test_icons_named_prompts(world):
-    wanted = "a hamburger, a dragon, an apple, a tree, a mushroom, a cat, a castle, a rocket".split(", ")
+    wanted = "a hamburger, a dragon, an apple, a tree, a mushroom, a cat, a castle, a rocket".split(
+        ", "
+    )
     assert set(wanted) <= set(world.prompts)
 
 
@@ -50,12 +53,18 @@ def test_icons_have_no_near_copies(world):  # neither within a prompt nor under 
 
 
 def test_icons_show_something_on_white(world):
-    assert not any(build_icons.is_blank(image) for image in world.pixels.permute(0, 2, 3, 1).numpy())
+    assert not any(
+        build_icons.is_blank(image) for image in world.pixels.permute(0, 2, 3, 1).numpy()
+    )
     assert world.images().amax(dim=(1, 2, 3)).min() > 0.9
 
 
 def test_icons_licences_and_sources(world):
-    assert {s.licence for s in world.sources} == {"Apache-2.0", "CC-BY-4.0", "MIT"}  # no share-alike
+    assert {s.licence for s in world.sources} == {
+        "Apache-2.0",
+        "CC-BY-4.0",
+        "MIT",
+    }  # no share-alike
     assert len(world.sources) == len(world) == len(set(world.sources))
     assert all(source.set and source.name for source in world.sources)
     stated = {art.key: art.licence for art in build_icons.SETS}
@@ -137,7 +146,9 @@ def test_images_and_index(world):
 
 
 def tiny(side=16, count=1):
-    pixels = torch.arange(count * 3 * side * side).reshape(count, 3, side, side).remainder(251).byte()
+    pixels = (
+        torch.arange(count * 3 * side * side).reshape(count, 3, side, side).remainder(251).byte()
+    )
     sources = tuple(Source("hand", str(i), "none") for i in range(count))
     return PictureWorld("tiny", ("a", "b"), pixels, torch.zeros(count, dtype=torch.int64), sources)
 
@@ -164,7 +175,9 @@ def test_resized_to_its_own_size_is_itself(world):
 
 @pytest.mark.parametrize(("size", "nearest"), [(4, 8), (65, 64), (32.0, 8), (True, 8), ("32", 8)])
 def test_resized_refuses_other_sizes(world, size, nearest):
-    with pytest.raises(ValueError, match=rf"size must be a whole number from 8 to 64, got .*; try {nearest}"):
+    with pytest.raises(
+        ValueError, match=rf"size must be a whole number from 8 to 64, got .*; try {nearest}"
+    ):
         world.resized(size)
 
 
@@ -185,7 +198,9 @@ def mine(tmp_path):
     for label in ("a red square", "blue"):
         (tmp_path / label).mkdir()
     Image.new("RGB", (20, 20), RED).save(tmp_path / "a red square" / "b.png")
-    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(tmp_path / "a red square" / "a.PNG")  # all transparent
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(
+        tmp_path / "a red square" / "a.PNG"
+    )  # all transparent
     Image.new("RGB", (40, 10), BLUE).save(tmp_path / "blue" / "wide.png")
     (tmp_path / "blue" / "notes.txt").write_text("not a picture")
     return tmp_path
@@ -239,18 +254,24 @@ def test_folder_with_a_broken_file(mine):
     good = (mine / "blue" / "wide.png").read_bytes()
     for content in (b"not a picture", good[:50]):
         (mine / "blue" / "broken.png").write_bytes(content)
-        with pytest.raises(ValueError, match=r"cannot read the picture .*broken\.png .*; replace or remove"):
+        with pytest.raises(
+            ValueError, match=r"cannot read the picture .*broken\.png .*; replace or remove"
+        ):
             folder(mine)
 
 
 def test_folder_with_one_label(mine):
     shutil.rmtree(mine / "blue")
-    with pytest.raises(ValueError, match="needs at least two labels: with one, conditional and uncond"):
+    with pytest.raises(
+        ValueError, match="needs at least two labels: with one, conditional and uncond"
+    ):
         folder(mine)
 
 
 def test_folder_refuses_other_sizes(mine):
-    with pytest.raises(ValueError, match="size must be a whole number from 8 to 512, got 4000; try 512"):
+    with pytest.raises(
+        ValueError, match="size must be a whole number from 8 to 512, got 4000; try 512"
+    ):
         folder(mine, size=4000)
 
 
@@ -267,7 +288,11 @@ SMALL_SETS = {
 
 
 def test_normalise():
-    assert build_icons.normalise("u1f354-hamburger") == build_icons.normalise("Ham-burger") == "hamburger"
+    assert (
+        build_icons.normalise("u1f354-hamburger")
+        == build_icons.normalise("Ham-burger")
+        == "hamburger"
+    )
     assert build_icons.normalise("unicorn") == "unicorn"  # no code point, though it begins with u
 
 
@@ -327,10 +352,16 @@ def test_differences():
 
 def test_render_on_white_and_centred():
     pytest.importorskip("resvg_py")
-    wide = {"icons": {"bar": {"body": '<path fill="#f00" d="M0 0h20v10H0z"/>', "width": 20, "height": 10}}}
+    wide = {
+        "icons": {
+            "bar": {"body": '<path fill="#f00" d="M0 0h20v10H0z"/>', "width": 20, "height": 10}
+        }
+    }
     image = build_icons.render(build_icons.svg(wide, "bar"))
     assert image.shape == (64, 64, 3) and image.dtype == np.uint8
     assert image[32, 2].tolist() == image[32, 61].tolist() == list(RED)
     assert image[8, 32].tolist() == image[55, 32].tolist() == [255, 255, 255]
     assert not build_icons.is_blank(image)
-    assert build_icons.is_blank(build_icons.render(build_icons.svg({"icons": {"no": {"body": ""}}}, "no")))
+    assert build_icons.is_blank(
+        build_icons.render(build_icons.svg({"icons": {"no": {"body": ""}}}, "no"))
+    )

@@ -9,22 +9,34 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from ..report import write_file
+from ..files import write_file
 
 
 def execute(path: Path, timeout: int = 600) -> float:
-    """Run all cells from top to bottom in a new kernel and save the notebook; returns the seconds it took.
+    """Run all cells from top to bottom in a new kernel and save the notebook; returns the seconds
+    it took.
 
-    Widget state and cell timings are left out: they differ at each run and a reader never sees them.
+    Widget state and cell timings are left out: they differ at each run and a reader never sees
+    them.
     Raises nbclient's CellExecutionError and leaves the file as it was if a cell fails.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "2")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # or threads spin, at the cost of whatever else runs
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # or threads spin, at the cost of whatever else runs
     notebook, began = nbformat.read(path, as_version=4), time.perf_counter()
-    NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
-                   record_timing=False, store_widget_state=False).execute()
-    notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-                         "language_info": {"name": "python"}}
+    NotebookClient(
+        notebook,
+        timeout=timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,
+        store_widget_state=False,
+    ).execute()
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
     write_file(path, nbformat.writes(notebook) + "\n")

@@ -1,8 +1,9 @@
-"""The measurements of lesson 04 that take too long for a notebook: `python -m dsd_lab.course.family`.
+"""The measurements of lesson 04 that take too long for a notebook: `python -m
+dsd_lab.course.family`.
 
-Three studies on `icons` at 32 px, on prompts that no setting was chosen on; what they sum up to is written to family.json
-beside this file, with the command, versions and seconds. The studies' folders are kept where the command is told, so it
-can be stopped and goes on.
+Three studies on `icons` at 32 px, on prompts that no setting was chosen on; what they sum up to is
+written to family.json beside this file, with the command, versions and seconds. The studies'
+folders are kept where the command is told, so it can be stopped and goes on.
 """
 
 from __future__ import annotations
@@ -17,21 +18,48 @@ from typing import Annotated
 
 import typer
 
+from ..files import write_file
 from ..methods import ASD, CFD, CSD, DSD, FSD, ISM, NFSD, SDI, SDS, VSD, ConsistentODE, DSDStar
-from ..metrics import Estimate
+from ..metrics.pictures import Estimate
 from ..priors import load_prior
-from ..report import write_file
-from ..study import Grid, Setting, Summary, study, summarise
+from ..studies.study import Grid, Setting, Summary, study, summarise
 
 TABLE = Path(__file__).parent / "family.json"
-PROMPTS = ["a hamburger", "a dragon", "an apple", "a castle", "a cat", "a dog", "a car", "a bird", "a fish", "a flower",
-           "a house", "a rocket"]
+PROMPTS = [
+    "a hamburger",
+    "a dragon",
+    "an apple",
+    "a castle",
+    "a cat",
+    "a dog",
+    "a car",
+    "a bird",
+    "a fish",
+    "a flower",
+    "a house",
+    "a rocket",
+]
 
 FAMILY = {
-    "SDS": SDS(), "ASD": ASD(), "SDI": SDI(), "SDI t_first 0.1": SDI(t_first=0.1), "SDI cached": SDI(inversion="cached"),
-    "ConsistentODE": ConsistentODE(), "ConsistentODE abstract": ConsistentODE(sign="abstract"), "FSD": FSD(), "CFD": CFD(),
-    "DSD": DSD(), "DSD snap": DSD(snap=True), "DSD x0": DSD(form="x0"), "DSD reference": DSD(form="reference"),
-    "DSD*": DSDStar(), "VSD": VSD(), "VSD network": VSD(particles="network"), "CSD": CSD(), "NFSD": NFSD(), "ISM": ISM(),
+    "SDS": SDS(),
+    "ASD": ASD(),
+    "SDI": SDI(),
+    "SDI t_first 0.1": SDI(t_first=0.1),
+    "SDI cached": SDI(inversion="cached"),
+    "ConsistentODE": ConsistentODE(),
+    "ConsistentODE abstract": ConsistentODE(sign="abstract"),
+    "FSD": FSD(),
+    "CFD": CFD(),
+    "DSD": DSD(),
+    "DSD snap": DSD(snap=True),
+    "DSD x0": DSD(form="x0"),
+    "DSD reference": DSD(form="reference"),
+    "DSD*": DSDStar(),
+    "VSD": VSD(),
+    "VSD network": VSD(particles="network"),
+    "CSD": CSD(),
+    "NFSD": NFSD(),
+    "ISM": ISM(),
 }
 REFERENCE = {"form": "reference"}
 SWITCHES = {
@@ -53,11 +81,20 @@ GUIDANCE = (1.0, 3.0, 7.5, 15.0, 30.0, 100.0)
 GRIDS = {
     "family": Grid(FAMILY, PROMPTS, list(range(16))),
     "switches": Grid(SWITCHES, PROMPTS[:6], list(range(8))),
-    "guidance": Grid({"SDS": SDS(), "DSD": DSD()}, PROMPTS[:6], list(range(8)), [Setting(cfg=c) for c in GUIDANCE]),
+    "guidance": Grid(
+        {"SDS": SDS(), "DSD": DSD()},
+        PROMPTS[:6],
+        list(range(8)),
+        [Setting(cfg=c) for c in GUIDANCE],
+    ),
 }
 
 
-def measure(folder: Annotated[Path, typer.Argument(help="Where the studies are kept.")] = Path("results/family")) -> None:
+def measure(
+    folder: Annotated[Path, typer.Argument(help="Where the studies are kept.")] = Path(
+        "results/family"
+    ),
+) -> None:
     """Run the three studies, or what they still lack, and write family.json."""
     prior, out, seconds = load_prior("icons", size=32), {}, 0.0
     for name, grid in GRIDS.items():
@@ -65,20 +102,32 @@ def measure(folder: Annotated[Path, typer.Argument(help="Where the studies are k
             typer.echo("stopped early; the same command goes on")
             raise typer.Exit(1)
         summaries = summarise(folder / name)
-        seconds += sum(s.seconds * s.prompts * s.seeds for s in summaries)  # in all calls, if it was stopped between
+        seconds += sum(
+            s.seconds * s.prompts * s.seeds for s in summaries
+        )  # in all calls, if it was stopped between
         out[name] = [asdict(summary) for summary in summaries]
-    about = {"command": "python -m dsd_lab.course.family", "prior": "icons, 32 px", "cores": os.cpu_count(),
-             "seconds": round(seconds), "python": platform.python_version(),
-             **{name: version(name) for name in ("torch", "dsd_lab")}}
+    about = {
+        "command": "python -m dsd_lab.course.family",
+        "prior": "icons, 32 px",
+        "cores": os.cpu_count(),
+        "seconds": round(seconds),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "dsd_lab")},
+    }
     write_file(TABLE, json.dumps({"about": about, **out}, indent=1) + "\n")
 
 
 def load() -> dict:
     """family.json: {"about": ..., and for each study its `Summary`s by label, best first}."""
     content = json.loads(TABLE.read_text(encoding="utf-8"))
+
     def summary(row):
         return Summary(**{k: Estimate(*v) if isinstance(v, list) else v for k, v in row.items()})
-    return {"about": content.pop("about"), **{name: {r["label"]: summary(r) for r in rows} for name, rows in content.items()}}
+
+    return {
+        "about": content.pop("about"),
+        **{name: {r["label"]: summary(r) for r in rows} for name, rows in content.items()},
+    }
 
 
 if __name__ == "__main__":

@@ -1,19 +1,26 @@
-"""The measurements of lesson 07 on views that are denoised jointly: `python -m dsd_lab.course.objects_joint`.
+"""The measurements of lesson 07 on views that are denoised jointly: `python -m
+dsd_lab.course.objects_joint`.
 
-Text to 3-D on the exact prior `toybox-joint`; prompts, seeds and settings as in `dsd_lab.course.objects`, but for targets, which
-are asked for all views at once, and so half as often.
+Text to 3-D on the exact prior `toybox-joint`; prompts, seeds and settings as in
+`dsd_lab.course.objects`, but for targets, which are asked for all views at once, and so half as
+often.
 """
 
 from __future__ import annotations
 
 import typer
 
-from ..distill_scene import JOINT_REFRESH, SCENE_DSD
+from ..distill.scenes import JOINT_REFRESH, SCENE_DSD
 from ..methods import SDS
 from .objects import SEEDS, Study
 
-STUDY = Study("objects_joint", "toybox-joint", "toybox-joint, 64 px, 24 cameras", ["a chair", "a dragon"], {
-    "SDS": (SDS(), JOINT_REFRESH, SEEDS), "DSD": (SCENE_DSD, JOINT_REFRESH, SEEDS)})
+STUDY = Study(
+    "objects_joint",
+    "toybox-joint",
+    "toybox-joint, 64 px, 24 cameras",
+    ["a chair", "a dragon"],
+    {"SDS": (SDS(), JOINT_REFRESH, SEEDS), "DSD": (SCENE_DSD, JOINT_REFRESH, SEEDS)},
+)
 load = STUDY.load
 
 if __name__ == "__main__":

@@ -1,22 +1,29 @@
 """The measurements of lesson 07 on a trained network: `python -m dsd_lab.course.objects_mini`.
 
-Text to 3-D on `toybox-mini`, on prompts that no setting was chosen on; else as in `dsd_lab.course.objects`. A step costs
-a network's evaluations and the way back through an autoencoder, so the runs are shorter, and at 32 pixels throughout.
+Text to 3-D on `toybox-mini`, on prompts that no setting was chosen on; else as in
+`dsd_lab.course.objects`. A step costs a network's evaluations and the way back through an
+autoencoder, so the runs are shorter, and at 32 pixels throughout.
 """
 
 from __future__ import annotations
 
 import typer
 
-from ..distill_scene import Stage
+from ..distill.scenes import Stage
 from ..methods import DSD, SDS
 from .objects import Study
 
 CFG, SEEDS = 4.0, range(4)
-STUDY = Study("objects_mini", "toybox-mini", "toybox-mini, any camera; 24 are used", ["a chair", "a hamburger"], {
-    "SDS": (SDS(cfg=CFG), 4, SEEDS), "DSD": (DSD(cfg=CFG, form="x0", t_min=0.02), 4, SEEDS)},
-    steps=160, settings={"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)},
-    packages=("torch", "diffusers", "dsd_lab"))
+STUDY = Study(
+    "objects_mini",
+    "toybox-mini",
+    "toybox-mini, any camera; 24 are used",
+    ["a chair", "a hamburger"],
+    {"SDS": (SDS(cfg=CFG), 4, SEEDS), "DSD": (DSD(cfg=CFG, form="x0", t_min=0.02), 4, SEEDS)},
+    steps=160,
+    settings={"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)},
+    packages=("torch", "diffusers", "dsd_lab"),
+)
 load = STUDY.load
 
 if __name__ == "__main__":

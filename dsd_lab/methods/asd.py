@@ -15,9 +15,10 @@ class ASD(AnnealedMethod):
         g = sigma_t^2 ( e_g(alpha_t x + sigma_t n, t) - e_c(alpha_t' x + sigma_t' n, t') ),    n ~ N(0, I)
         t ~ U{t_min..t_max},    t' = t + floor( U[0,1) min(shift (t - t_min), T - 1 - t) )
 
-    cfg: guidance of the first term; the second has none. t_min, t_max: the range of t as fractions of the schedule, each
-    (at the beginning, at the end) and linear between. shift: t' - t at the most, as a fraction of t - t_min.
-    With shift 0 it is (cfg - 1) / cfg times CSD. Not Adversarial Score Distillation (arXiv 2312.00739).
+    cfg: guidance of the first term; the second has none. t_min, t_max: the range of t as fractions
+    of the schedule, each (at the beginning, at the end) and linear between. shift: t' - t at the
+    most, as a fraction of t - t_min. With shift 0 it is (cfg - 1) / cfg times CSD. Not Adversarial
+    Score Distillation (arXiv 2312.00739).
     Source: arXiv 2407.02040 with w(t) = sigma_t^2; t' follows the published implementation.
     """
 

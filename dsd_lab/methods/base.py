@@ -1,4 +1,6 @@
-"""What every score-distillation method shares: settings, the state of a run, and the contract of a gradient."""
+"""What every score-distillation method shares: settings, the state of a run, and the contract of a
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,12 @@ from ..schedule import NoiseSchedule
 
 
 class Defaults(NamedTuple):
-    """How a method wants to be run: the loop's own values unless a method needs to deviate (and then it is printed)."""
+    """How a method wants to be run: the loop's own values unless a method needs to deviate (and
+    then it is printed).
+    """
 
-    start: str = "zeros"  # "zeros" (the mean picture) or "x0hat" (the guided x0-prediction of e* at the last timestep)
+    # "zeros" (the mean picture) or "x0hat" (the guided x0-prediction of e* at the last timestep)
+    start: str = "zeros"
     optimizer: str = "adam"  # "adam" (0.9, 0.99) or "plain": x <- x - lr g
     lr: float | None = None  # None: the loop's
 
@@ -28,7 +33,8 @@ class Defaults(NamedTuple):
 class Evaluations(NamedTuple):
     """Predictions an item through the network: once at the start, and at each step.
 
-    Where the number follows t, `step` is the first and dearest step's; `Method.total_evaluations` is exact there too.
+    Where the number follows t, `step` is the first and dearest step's; `Method.total_evaluations`
+    is exact there too.
     """
 
     begin: int
@@ -36,14 +42,18 @@ class Evaluations(NamedTuple):
 
 
 class State:
-    """A run of a method: what it was begun with, and what it keeps from step to step (in `kept`, all tensors)."""
+    """A run of a method: what it was begun with, and what it keeps from step to step (in `kept`,
+    all tensors).
+    """
 
     def __init__(self, prior: Prior, cond: Condition, e_star: Tensor, steps: int, **kept: Tensor):
         self.prior, self.cond, self.e_star, self.steps, self.kept = prior, cond, e_star, steps, kept
         self.schedule: NoiseSchedule = prior.schedule
 
     def select(self, items: Tensor) -> State:
-        """The state of some items of the batch, int64 (n,): in 3-D, of the views that a step looks at."""
+        """The state of some items of the batch, int64 (n,): in 3-D, of the views that a step looks
+        at.
+        """
         part = copy(self)
         part.cond, part.e_star = self.cond.select(items.tolist()), self.e_star[items]
         part.kept = {name: value[items] for name, value in self.kept.items()}
@@ -80,10 +90,22 @@ class Method(ABC):
         return Defaults()
 
     def __str__(self) -> str:
-        """The name and the settings that were changed; a setting whose default is None is filled in by the method."""
+        """The name and the settings that were changed; a setting whose default is None is filled in
+        by the method.
+        """
+
         def default(f):
-            return f.default if f.default is not None else getattr(replace(self, **{f.name: None}), f.name)
-        changed = [f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != default(f)]
+            return (
+                f.default
+                if f.default is not None
+                else getattr(replace(self, **{f.name: None}), f.name)
+            )
+
+        changed = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if getattr(self, f.name) != default(f)
+        ]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
     def begin(self, prior: Prior, cond: Condition, e_star: Tensor, steps: int) -> State:
@@ -92,7 +114,9 @@ class Method(ABC):
 
     @abstractmethod
     def gradient(self, state: State, x: Tensor, step: int, draws: Draws) -> tuple[Tensor, Tensor]:
-        """The descent gradient at x in the prior's space, (B, *shape), and the timesteps it looked at, (B,)."""
+        """The descent gradient at x in the prior's space, (B, *shape), and the timesteps it looked
+        at, (B,).
+        """
 
     @abstractmethod
     def evaluations(self, prior: Prior) -> Evaluations:
@@ -105,12 +129,16 @@ class Method(ABC):
 
     def start(self, state: State) -> Tensor:
         """x0hat(e*, T - 1): the guided one-step prediction that the ODE starts with, (B, *shape)."""
-        return state.prior.predict_guided(state.e_star, len(state.schedule) - 1, state.cond, self.cfg).x0
+        return state.prior.predict_guided(
+            state.e_star, len(state.schedule) - 1, state.cond, self.cfg
+        ).x0
 
 
 @dataclass(frozen=True)
 class UniformMethod(Method):
-    """A method that draws t ~ U{t_min..t_max} for each seed; t_min, t_max: fractions of the schedule."""
+    """A method that draws t ~ U{t_min..t_max} for each seed; t_min, t_max: fractions of the
+    schedule.
+    """
 
     t_min: float = 0.02
     t_max: float = 0.98
@@ -138,18 +166,24 @@ class AnnealedMethod(Method):
         super().__post_init__()
         for name, pair in (("t_min", self.t_min), ("t_max", self.t_max)):
             if not isinstance(pair, tuple) or len(pair) != 2:
-                raise TypeError(f"{name} is a pair of fractions (at the beginning, at the end) such as (0.98, 0.5), got {pair!r}")
+                raise TypeError(
+                    f"{name} is a pair of fractions (at the beginning, at the end) such as (0.98, 0.5), got {pair!r}"
+                )
         for ends in zip(self.t_min, self.t_max, strict=True):
             check_range(*ends)
 
     def range_at(self, step: int, steps: int, schedule: NoiseSchedule) -> tuple[int, int]:
         """The lowest and the highest t of a step."""
-        return annealed(self.t_min, step, steps, schedule), annealed(self.t_max, step, steps, schedule)
+        return annealed(self.t_min, step, steps, schedule), annealed(
+            self.t_max, step, steps, schedule
+        )
 
 
 def level(fraction: float, schedule: NoiseSchedule) -> int:
     """The timestep at a fraction of the schedule, T - 1 at the most."""
-    return min(math.floor(len(schedule) * fraction + 1e-9), len(schedule) - 1)  # 0.29 of 1000 is 290 in floats too
+    return min(
+        math.floor(len(schedule) * fraction + 1e-9), len(schedule) - 1
+    )  # 0.29 of 1000 is 290 in floats too
 
 
 def annealed(ends: tuple[float, float], step: int, steps: int, schedule: NoiseSchedule) -> int:
@@ -157,8 +191,14 @@ def annealed(ends: tuple[float, float], step: int, steps: int, schedule: NoiseSc
     return level(ends[0] + (ends[1] - ends[0]) * step / steps, schedule)
 
 
-def invert(x: Tensor, levels: Tensor, schedule: NoiseSchedule, predict: Callable[[Tensor, Tensor], Prediction]) -> Tensor:
-    """DDIM upwards, each item on its own levels (K, B): from x, taken as the point at levels[0], to the point at levels[-1].
+def invert(
+    x: Tensor,
+    levels: Tensor,
+    schedule: NoiseSchedule,
+    predict: Callable[[Tensor, Tensor], Prediction],
+) -> Tensor:
+    """DDIM upwards, each item on its own levels (K, B): from x, taken as the point at levels[0], to
+    the point at levels[-1].
 
     predict: (x_t, t) -> the prediction to go by. A level that repeats moves nothing.
     """
@@ -176,8 +216,10 @@ def base_term(cond: Condition) -> str:
 def check_range(t_min: float, t_max: float) -> None:
     """Raises ValueError unless 0 <= t_min < t_max <= 1, as fractions of the schedule."""
     if not (math.isfinite(t_min) and math.isfinite(t_max) and 0 <= t_min < t_max <= 1):
-        raise ValueError(f"t_min and t_max are fractions of the schedule with 0 <= t_min < t_max <= 1, "
-                         f"got t_min={t_min}, t_max={t_max}")
+        raise ValueError(
+            f"t_min and t_max are fractions of the schedule with 0 <= t_min < t_max <= 1, "
+            f"got t_min={t_min}, t_max={t_max}"
+        )
 
 
 def cost(cfg: float) -> int:

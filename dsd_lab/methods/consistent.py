@@ -5,23 +5,34 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .base import Evaluations, Method, check_choice, check_fraction, check_range, cost, level, same_t
+from .base import (
+    Evaluations,
+    Method,
+    check_choice,
+    check_fraction,
+    check_range,
+    cost,
+    level,
+    same_t,
+)
 
 SIGNS = ("code", "abstract")
 
 
 @dataclass(frozen=True)
 class ConsistentODE(Method):
-    """Noise x with the one e* of its seed, take one DDIM step down, compare the predictions at its two ends.
+    """Noise x with the one e* of its seed, take one DDIM step down, compare the predictions at its
+    two ends.
 
         x_t = alpha_t x + sigma_t e*,    x_s = alpha_s x0hat(x_t, t) + sigma_s e_g(x_t, t)
         sign="code"       g = e_g(x_t, t) - e_g(x_s, s)      what the published code descends
         sign="abstract"   g = e_g(x_s, s) - e_g(x_t, t)      the less noisy sample guides the noisier one
         s falls from t_max to t_min with the square root of progress;  t = s + U{gap_min..gap_max - 1}
 
-    cfg: guidance, constant here (the published code lets it fall from 101 to 51). t_min, t_max, gap_min, gap_max:
-    fractions of the schedule, with t_max + gap_max <= 1.
-    Source: arXiv 2401.09050, eq. 10, with w(t) = 1; the schedule of s and t follows the published implementation.
+    cfg: guidance, constant here (the published code lets it fall from 101 to 51). t_min, t_max,
+    gap_min, gap_max: fractions of the schedule, with t_max + gap_max <= 1.
+    Source: arXiv 2401.09050, eq. 10, with w(t) = 1; the schedule of s and t follows the published
+    implementation.
     """
 
     sign: str = "code"
@@ -38,8 +49,10 @@ class ConsistentODE(Method):
         check_range(self.t_min, self.t_max)
         check_fraction("gap_min", self.gap_min)
         if not self.gap_min < self.gap_max <= 1 - self.t_max + 1e-9:
-            raise ValueError(f"gap_max must lie above gap_min={self.gap_min} and t_max + gap_max must not exceed 1, got "
-                             f"gap_max={self.gap_max} with t_max={self.t_max}")
+            raise ValueError(
+                f"gap_max must lie above gap_min={self.gap_min} and t_max + gap_max must not exceed 1, got "
+                f"gap_max={self.gap_max} with t_max={self.t_max}"
+            )
 
     def gradient(self, state, x, step, draws):
         schedule, prior, cond = state.schedule, state.prior, state.cond

@@ -14,8 +14,9 @@ class CSD(UniformMethod):
         g = sigma_t^2 cfg ( e_c(x_t, t) - e_u(x_t, t) ) = sigma_t^2 ( e_g(x_t, t) - e_u(x_t, t) )
         x_t = alpha_t x + sigma_t n,    n ~ N(0, I),    t ~ U{t_min..t_max}
 
-    cfg: guidance; here only a factor, which the paper leaves out and Adam does not see. t_min, t_max: the range of t as
-    fractions of the schedule. A negative prompt's prediction stands in e_u's place.
+    cfg: guidance; here only a factor, which the paper leaves out and Adam does not see. t_min,
+    t_max: the range of t as fractions of the schedule. A negative prompt's prediction stands in
+    e_u's place.
     Source: arXiv 2310.19415, with w(t) = sigma_t^2.
     """
 

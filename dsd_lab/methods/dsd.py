@@ -12,31 +12,46 @@ from torch import Tensor
 from ..draws import Draws
 from ..priors import Prior, Query, check_cfg, guidance_terms, guide
 from ..sampling import Trajectory, ddim
-from .base import Defaults, Evaluations, Method, State, check_choice, check_fraction, check_range, cost, level, same_t
+from .base import (
+    Defaults,
+    Evaluations,
+    Method,
+    State,
+    check_choice,
+    check_fraction,
+    check_range,
+    cost,
+    level,
+    same_t,
+)
 
 FORMS = ("ode", "reference", "x0")
 
 
 @dataclass(frozen=True)
 class DSD(Method):
-    """Give every seed its own ODE path from e*, take the noise n from it, and interpolate: x_t = alpha_t x + sigma_t n.
+    """Give every seed its own ODE path from e*, take the noise n from it, and interpolate: x_t =
+    alpha_t x + sigma_t n.
 
-    n = e_g(path(t'), t') is the guided prediction on the path at a noisier t' > t; t falls as 1 - sqrt(progress).
+    n = e_g(path(t'), t') is the guided prediction on the path at a noisier t' > t; t falls as 1 -
+    sqrt(progress).
 
         form="ode"        g = r_t       ( e_g(x_t, t) - e_g(x_t', t') )      t' = the previous t; on the path, DDIM
         form="reference"  g = sigma_t^2 ( e_g(x_t, t) - e_r(x_t', t') )      t' = t + U[0,1) shift; the published code
         form="x0"         g = r_t       ( e_g(x_t, t) - n )                  t' = t + shift; x - g is a one-step target
 
-    e_r is guided by reference_cfg (1, as in the published code; 2 with cfg 8.5 reproduces its branch without Perp-Neg).
-    cfg: guidance. t_min, t_max: the range of t as fractions of the schedule; None takes the form's own, 0.02 to 0.98
-    for "ode" and 0.32 to 0.98 for the others. shift: t' - t at the most, as a fraction of t - t_min.
-    spacing: timesteps between the path's kept nodes, 999, 999 - spacing, ...; None is 100, and in the ode form on networks,
-    whose paths bend more, 20. snap=True (our variant) keeps them 20 apart, rounds t' up to a node and takes the prediction
-    kept there, so n costs nothing more.
-    Two switches for ablations: anneal="linear" lets t fall evenly; noise="random" draws n ~ N(0, I) afresh at each step,
-    which leaves of the reference form ASD with a deterministic t.
-    Source: arXiv 2412.06780, section 4.2 and algorithm 1; form "reference" follows the published implementation; form
-    "x0" is ours.
+    e_r is guided by reference_cfg (1, as in the published code; 2 with cfg 8.5 reproduces its
+    branch without Perp-Neg).
+    cfg: guidance. t_min, t_max: the range of t as fractions of the schedule; None takes the form's
+    own, 0.02 to 0.98 for "ode" and 0.32 to 0.98 for the others. shift: t' - t at the most, as a
+    fraction of t - t_min.
+    spacing: timesteps between the path's kept nodes, 999, 999 - spacing, ...; None is 100, and in
+    the ode form on networks, whose paths bend more, 20. snap=True (our variant) keeps them 20
+    apart, rounds t' up to a node and takes the prediction kept there, so n costs nothing more. Two
+    switches for ablations: anneal="linear" lets t fall evenly; noise="random" draws n ~ N(0, I)
+    afresh at each step, which leaves of the reference form ASD with a deterministic t.
+    Source: arXiv 2412.06780, section 4.2 and algorithm 1; form "reference" follows the published
+    implementation; form "x0" is ours.
     """
 
     form: str = "ode"
@@ -63,12 +78,18 @@ class DSD(Method):
         check_cfg(self.reference_cfg)
         check_range(self.t_min, self.t_max)
         check_fraction("shift", self.shift)
-        if self.spacing is not None and (not isinstance(self.spacing, int) or not 1 <= self.spacing <= 999):
-            raise ValueError(f"spacing is the timesteps between the path's nodes, an int in 1..999, got {self.spacing}")
+        if self.spacing is not None and (
+            not isinstance(self.spacing, int) or not 1 <= self.spacing <= 999
+        ):
+            raise ValueError(
+                f"spacing is the timesteps between the path's nodes, an int in 1..999, got {self.spacing}"
+            )
 
     @property
     def defaults(self):
-        return Defaults(start="x0hat", optimizer="plain", lr=1.0) if self.form == "ode" else Defaults()
+        return (
+            Defaults(start="x0hat", optimizer="plain", lr=1.0) if self.form == "ode" else Defaults()
+        )
 
     def t_at(self, step: int, steps: int, schedule) -> int:
         """t of a step, falling with the square root of progress."""
@@ -77,7 +98,10 @@ class DSD(Method):
 
     def nodes(self, prior: Prior) -> list[int]:
         """The levels at which the path is kept: the grid from the noisiest timestep, above t_min."""
-        schedule, spacing = prior.schedule, self.spacing or (prior.path_spacing if self.form == "ode" else 100)
+        schedule, spacing = (
+            prior.schedule,
+            self.spacing or (prior.path_spacing if self.form == "ode" else 100),
+        )
         return list(range(len(schedule) - 1, level(self.t_min, schedule), -spacing))
 
     def begin(self, prior, cond, e_star, steps):
@@ -111,10 +135,16 @@ class DSD(Method):
             e_t, reference = guide(state.prior.predict_many([here])[0], self.cfg).eps, n
         else:
             cfg = self.cfg if self.form == "ode" else self.reference_cfg
-            there = Query(schedule.add_noise(x, t_prime, n), t_prime, cond, guidance_terms(cfg, cond))
+            there = Query(
+                schedule.add_noise(x, t_prime, n), t_prime, cond, guidance_terms(cfg, cond)
+            )
             terms, terms_prime = state.prior.predict_many([here, there])
             e_t, reference = guide(terms, self.cfg).eps, guide(terms_prime, cfg).eps
-        weight = schedule.at("sigma", t, x) ** 2 if self.form == "reference" else schedule.at("ratio", t, x)
+        weight = (
+            schedule.at("sigma", t, x) ** 2
+            if self.form == "reference"
+            else schedule.at("ratio", t, x)
+        )
         return weight * (e_t - reference), t
 
     def evaluations(self, prior):
@@ -122,11 +152,15 @@ class DSD(Method):
         reference = {"ode": guided, "reference": cost(self.reference_cfg), "x0": 0}[self.form]
         if self.noise == "random":
             return Evaluations(begin=0, step=guided + reference)
-        return Evaluations(begin=nodes * guided, step=guided + reference + (0 if self.snap else guided))
+        return Evaluations(
+            begin=nodes * guided, step=guided + reference + (0 if self.snap else guided)
+        )
 
 
 class DSDState(State):
-    """A DSD run: the kept path of e*, and n for a block of steps ahead, since n does not depend on x."""
+    """A DSD run: the kept path of e*, and n for a block of steps ahead, since n does not depend on
+    x.
+    """
 
     def __init__(self, prior, cond, e_star, steps, path: Trajectory):
         super().__init__(prior, cond, e_star, steps)
@@ -147,7 +181,9 @@ class DSDState(State):
         first = int(self.kept["first"]) if self.kept else -1
         if not self.kept or not first <= step < first + len(self.kept["n"]):
             ahead = range(step, min(step + self.block, self.steps))
-            t = torch.stack([method.t_prime(k, self.steps, self.schedule, draws, self.e_star) for k in ahead])
+            t = torch.stack(
+                [method.t_prime(k, self.steps, self.schedule, draws, self.e_star) for k in ahead]
+            )
             t, n = self._snapped(t) if method.snap else (t, self._predicted(t, method.cfg))
             self.kept, first = {"first": torch.tensor(step), "t": t, "n": n}, step
         return self.kept["t"][step - first], self.kept["n"][step - first]

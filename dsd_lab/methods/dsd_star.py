@@ -13,8 +13,9 @@ class DSDStar(Method):
 
         x <- x - r_s [ e_g(alpha_s x + sigma_s n, s) - n ],   n <- that prediction,   s = the next level after t
 
-    begun at x = x0hat(e*, T - 1) and n = e_g(e*, T - 1). Since alpha_s x + sigma_s n is DDIM's own x_s, `steps`
-    steps give DDIM's result with the same number of steps, to rounding. For pictures, not for scenes.
+    begun at x = x0hat(e*, T - 1) and n = e_g(e*, T - 1). Since alpha_s x + sigma_s n is DDIM's own
+    x_s, `steps` steps give DDIM's result with the same number of steps, to rounding. For pictures,
+    not for scenes.
     Source: arXiv 2412.06780, section 4.1.
     """
 
@@ -25,7 +26,9 @@ class DSDStar(Method):
         return Defaults(start="x0hat", optimizer="plain", lr=1.0)
 
     def begin(self, prior, cond, e_star, steps):
-        prior.schedule.timesteps(steps)  # as many levels as DDIM would take: refuses too many steps here
+        prior.schedule.timesteps(
+            steps
+        )  # as many levels as DDIM would take: refuses too many steps here
         first = prior.predict_guided(e_star, len(prior.schedule) - 1, cond, self.cfg)
         return State(prior, cond, e_star, steps, n=first.eps, x0=first.x0)
 

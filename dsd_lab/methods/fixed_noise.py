@@ -5,7 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .base import Defaults, Evaluations, Method, State, annealed, check_choice, check_fraction, check_range, cost, same_t
+from .base import (
+    Defaults,
+    Evaluations,
+    Method,
+    State,
+    annealed,
+    check_choice,
+    check_fraction,
+    check_range,
+    cost,
+    same_t,
+)
 
 WEIGHTS = ("ratio", "ddim")
 
@@ -16,8 +27,8 @@ class FSD(Method):
 
         g = sigma_t^2 ( e_g(alpha_t x + sigma_t e*, t) - e* ),    t falls linearly from t_max to t_min
 
-    cfg: guidance. t_min, t_max: the range of t as fractions of the schedule. In 3-D each view crops its noise from one
-    noise map of the world. Source: arXiv 2405.10988, with w(t) = sigma_t^2.
+    cfg: guidance. t_min, t_max: the range of t as fractions of the schedule. In 3-D each view crops
+    its noise from one noise map of the world. Source: arXiv 2405.10988, with w(t) = sigma_t^2.
     """
 
     t_min: float = 0.02
@@ -45,15 +56,17 @@ class FSD(Method):
 
 @dataclass(frozen=True)
 class CFD(FSD):
-    """Consistent Flow Distillation: DDIM seen from noise that stays, x = (x_t - sigma_t n) / alpha_t.
+    """Consistent Flow Distillation: DDIM seen from noise that stays, x = (x_t - sigma_t n) /
+    alpha_t.
 
         weight="ratio"   g = r_t         ( e_g(alpha_t x + sigma_t n, t) - n )     the method
         weight="ddim"    g = (r_t - r_s) ( e_g(alpha_t x + sigma_t n, t) - n )     s = the next t; r_s = 0 after the last
         n = e* at first, then n <- sqrt(1 - gamma) n + sqrt(gamma) N(0, I) after each step;  t falls linearly
 
-    With weight "ddim", gamma 0, plain steps of size 1 and the start x = (e* - sigma_T n) / alpha_T at the first level T
-    (its defaults), it is DDIM on the levels of t; with its own weight it is not. cfg: guidance. t_min, t_max: the range
-    of t as fractions of the schedule. gamma: the share of the noise renewed at each step. In 3-D the surface carries n.
+    With weight "ddim", gamma 0, plain steps of size 1 and the start x = (e* - sigma_T n) / alpha_T
+    at the first level T (its defaults), it is DDIM on the levels of t; with its own weight it is
+    not. cfg: guidance. t_min, t_max: the range of t as fractions of the schedule. gamma: the share
+    of the noise renewed at each step. In 3-D the surface carries n.
     Source: arXiv 2501.05445; weight "ddim" is ours.
     """
 
@@ -69,7 +82,11 @@ class CFD(FSD):
 
     @property
     def defaults(self):
-        return Defaults(start="x0hat", optimizer="plain", lr=1.0) if self.weight == "ddim" else Defaults()
+        return (
+            Defaults(start="x0hat", optimizer="plain", lr=1.0)
+            if self.weight == "ddim"
+            else Defaults()
+        )
 
     def begin(self, prior, cond, e_star, steps):
         return State(prior, cond, e_star, steps, n=e_star)

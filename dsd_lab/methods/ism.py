@@ -12,14 +12,16 @@ from .base import AnnealedMethod, Evaluations, check_fraction, cost, invert, lev
 
 @dataclass(frozen=True)
 class ISM(AnnealedMethod):
-    """Invert x without a prompt to s, go one step on to t, compare the predictions at the two ends of that step.
+    """Invert x without a prompt to s, go one step on to t, compare the predictions at the two ends
+    of that step.
 
         x_s = inversion of x by e_u, in jumps of `jump`;    x_t = alpha_t x0hat_u(x_s, s) + sigma_t e_u(x_s, s)
         g = 0.1 r_t ( e_g(x_t, t) - e_u(x_s, s) ),    t ~ U{t_min..t_max},    s = t - interval
 
-    cfg: guidance of the first term. t_min, t_max: the range of t as fractions of the schedule, each (at the beginning, at
-    the end) and linear between. interval, jump: fractions of the schedule; s is 0 at the least. x is taken as the point
-    at t = 0, and a batch jumps as often as its highest possible t needs.
+    cfg: guidance of the first term. t_min, t_max: the range of t as fractions of the schedule, each
+    (at the beginning, at the end) and linear between. interval, jump: fractions of the schedule; s
+    is 0 at the least. x is taken as the point at t = 0, and a batch jumps as often as its highest
+    possible t needs.
     Source: arXiv 2311.11284, eq. 14 to 17; the factor 0.1 r_t follows the published implementation.
     """
 
@@ -42,8 +44,10 @@ class ISM(AnnealedMethod):
 
     def gradient(self, state, x, step, draws):
         schedule, prior, cond = state.schedule, state.prior, state.cond
+
         def empty(x_t, t):
             return prior.predict(x_t, t, cond, ("uncond",))["uncond"]
+
         t = draws.timesteps(*self.range_at(step, state.steps, schedule))
         s = (t - level(self.interval, schedule)).clamp(min=0)
         jumps = torch.arange(self.jumps(step, state.steps, schedule) + 1)
@@ -56,4 +60,6 @@ class ISM(AnnealedMethod):
         return Evaluations(begin=0, step=self.jumps(0, 1, prior.schedule) + 1 + cost(self.cfg))
 
     def total_evaluations(self, prior, steps):
-        return sum(self.jumps(step, steps, prior.schedule) + 1 + cost(self.cfg) for step in range(steps))
+        return sum(
+            self.jumps(step, steps, prior.schedule) + 1 + cost(self.cfg) for step in range(steps)
+        )

@@ -16,10 +16,12 @@ class NFSD(UniformMethod):
         g = sigma_t^2 ( d + cfg (e_c - e_u) ),    d = e_u if t < small, else e_u - e_n
         all at x_t = alpha_t x + sigma_t n,    n ~ N(0, I),    t ~ U{t_min..t_max}
 
-    e_n, the prediction for bad pictures, is that of the negative prompt; without one it is the prior's term "degraded"
-    (an exact prior of pictures: its pictures blurred by 3 pixels; a mixture: its components twice as wide), which a
-    prior of text does not have. cfg: guidance. small: below it x_t holds too little noise for e_u to need e_n.
-    t_min, t_max, small: fractions of the schedule. Source: arXiv 2310.17590, eq. 8 to 10, with w(t) = sigma_t^2.
+    e_n, the prediction for bad pictures, is that of the negative prompt; without one it is the
+    prior's term "degraded" (an exact prior of pictures: its pictures blurred by 3 pixels; a
+    mixture: its components twice as wide), which a prior of text does not have. cfg: guidance.
+    small: below it x_t holds too little noise for e_u to need e_n.
+    t_min, t_max, small: fractions of the schedule. Source: arXiv 2310.17590, eq. 8 to 10, with w(t)
+    = sigma_t^2.
     """
 
     small: float = 0.2
@@ -33,7 +35,9 @@ class NFSD(UniformMethod):
     def gradient(self, state, x, step, draws):
         schedule, bad = state.schedule, "negative" if state.cond.negative else "degraded"
         t, n = self.draw_t(schedule, draws), draws.normal()
-        terms = state.prior.predict(schedule.add_noise(x, t, n), t, state.cond, ("uncond", "cond", bad))
+        terms = state.prior.predict(
+            schedule.add_noise(x, t, n), t, state.cond, ("uncond", "cond", bad)
+        )
         e_u, e_c, e_n = (terms[term].eps for term in ("uncond", "cond", bad))
         low = (t < self.small * len(schedule)).to(x.device).reshape(-1, *(1,) * (x.ndim - 1))
         d = torch.where(low, e_u, e_u - e_n)

@@ -34,13 +34,14 @@ class SDI(Method):
         inversion="invert"   k = (x_inv - alpha x) / sigma at t + tau, where DDIM inversion of x by e_i arrives
         inversion="cached"   k = the last step's e_g, at first e_g(e*, T - 1)
 
-    The inversion starts from x as the point at t_first and takes ceil(inversion_steps t / T) steps; e_i is guided by
-    inversion_cfg, negative in the paper; tau ~ U[0, tau_max). t_first: near 0 an exact prior of pictures is certain of the
-    one nearest picture, so x between two is thrown from one to the other and stays a blend; 0.1 lets it settle.
-    extra_noise: adds extra_noise sigma N(0, I) to x_inv (0.3 in the paper, for 3-D). cfg: guidance. t_min, t_max, tau_max,
-    t_first: fractions of the schedule.
-    e* enters through the start x0hat alone: from one common start all seeds end nearly alike. "cached" with plain steps
-    of size 1 (its default) assigns x rather than optimises it, and is DDIM on the levels of t.
+    The inversion starts from x as the point at t_first and takes ceil(inversion_steps t / T) steps;
+    e_i is guided by inversion_cfg, negative in the paper; tau ~ U[0, tau_max). t_first: near 0 an
+    exact prior of pictures is certain of the one nearest picture, so x between two is thrown from
+    one to the other and stays a blend; 0.1 lets it settle.
+    extra_noise: adds extra_noise sigma N(0, I) to x_inv (0.3 in the paper, for 3-D). cfg: guidance.
+    t_min, t_max, tau_max, t_first: fractions of the schedule. e* enters through the start x0hat
+    alone: from one common start all seeds end nearly alike. "cached" with plain steps of size 1
+    (its default) assigns x rather than optimises it, and is DDIM on the levels of t.
     Source: arXiv 2405.15891, algorithm 1; "cached" follows a published 2-D variant.
     """
 
@@ -63,10 +64,18 @@ class SDI(Method):
         if not 0 <= self.t_first <= self.t_min:
             raise ValueError(f"t_first is a fraction in 0..t_min={self.t_min}, got {self.t_first}")
         check_cfg(self.inversion_cfg)
-        if isinstance(self.inversion_steps, bool) or not isinstance(self.inversion_steps, int) or self.inversion_steps < 1:
-            raise ValueError(f"inversion_steps must be an int of at least 1 (10 is the paper's), got {self.inversion_steps!r}")
+        if (
+            isinstance(self.inversion_steps, bool)
+            or not isinstance(self.inversion_steps, int)
+            or self.inversion_steps < 1
+        ):
+            raise ValueError(
+                f"inversion_steps must be an int of at least 1 (10 is the paper's), got {self.inversion_steps!r}"
+            )
         if not 0 <= self.extra_noise < math.inf:
-            raise ValueError(f"extra_noise must be finite and not negative (0.3 is the paper's in 3-D), got {self.extra_noise}")
+            raise ValueError(
+                f"extra_noise must be finite and not negative (0.3 is the paper's in 3-D), got {self.extra_noise}"
+            )
 
     def t_at(self, step: int, steps: int, schedule) -> int:
         """t of a step, falling linearly."""
@@ -74,11 +83,19 @@ class SDI(Method):
 
     def inversions(self, t: int, schedule) -> int:
         """How many steps the inversion takes at t."""
-        return 0 if self.inversion == "cached" else max(1, math.ceil(self.inversion_steps * t / len(schedule)))
+        return (
+            0
+            if self.inversion == "cached"
+            else max(1, math.ceil(self.inversion_steps * t / len(schedule)))
+        )
 
     @property
     def defaults(self):
-        return Defaults(start="x0hat", optimizer="plain", lr=1.0) if self.inversion == "cached" else Defaults(start="x0hat")
+        return (
+            Defaults(start="x0hat", optimizer="plain", lr=1.0)
+            if self.inversion == "cached"
+            else Defaults(start="x0hat")
+        )
 
     def begin(self, prior, cond, e_star, steps):
         first = prior.predict_guided(e_star, len(prior.schedule) - 1, cond, self.cfg)
@@ -92,9 +109,17 @@ class SDI(Method):
         schedule = state.schedule
         tau = (draws.uniform() * self.tau_max * len(schedule)).floor().long()
         top = (t + tau).clamp(max=len(schedule) - 1)
-        first, way = level(self.t_first, schedule), torch.linspace(0, 1, self.inversions(t, schedule) + 1, dtype=torch.float64)
+        first, way = (
+            level(self.t_first, schedule),
+            torch.linspace(0, 1, self.inversions(t, schedule) + 1, dtype=torch.float64),
+        )
         levels = first + (way[:, None] * (top - first)).long()
-        x_inv = invert(x, levels, schedule, lambda x_t, t: state.prior.predict_guided(x_t, t, state.cond, self.inversion_cfg))
+        x_inv = invert(
+            x,
+            levels,
+            schedule,
+            lambda x_t, t: state.prior.predict_guided(x_t, t, state.cond, self.inversion_cfg),
+        )
         k = (x_inv - schedule.at("alpha", top, x) * x) / schedule.at("sigma", top, x)
         return k + self.extra_noise * draws.normal() if self.extra_noise else k
 
@@ -109,9 +134,14 @@ class SDI(Method):
         return schedule.at("ratio", t, x) * (e_g - k), t
 
     def evaluations(self, prior):
-        inversion = cost(self.inversion_cfg) * self.inversions(self.t_at(0, 1, prior.schedule), prior.schedule)
+        inversion = cost(self.inversion_cfg) * self.inversions(
+            self.t_at(0, 1, prior.schedule), prior.schedule
+        )
         return Evaluations(begin=cost(self.cfg), step=cost(self.cfg) + inversion)
 
     def total_evaluations(self, prior, steps):
-        inversions = sum(self.inversions(self.t_at(step, steps, prior.schedule), prior.schedule) for step in range(steps))
+        inversions = sum(
+            self.inversions(self.t_at(step, steps, prior.schedule), prior.schedule)
+            for step in range(steps)
+        )
         return (1 + steps) * cost(self.cfg) + inversions * cost(self.inversion_cfg)

@@ -1,4 +1,6 @@
-"""What a diffusion prior is: it predicts noise, on conditions; guidance combines its predictions, once for all."""
+"""What a diffusion prior is: it predicts noise, on conditions; guidance combines its predictions,
+once for all.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from ..schedule import NoiseSchedule
 
 @dataclass(frozen=True)
 class Condition:
-    """What the prior is asked for: one prompt (and negative, and camera) for the whole batch, or one an item.
+    """What the prior is asked for: one prompt (and negative, and camera) for the whole batch, or
+    one an item.
 
     view: a picture in the prompt's place, for priors of new views; one for the whole batch.
     Made by `Prior.condition`, which sees to it that all that is there is equally long.
@@ -48,7 +51,8 @@ class Condition:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One reading of x_t at t: the noise in it, `eps`, and the clean x0 behind it, each (B, *shape), made when asked for.
+    """One reading of x_t at t: the noise in it, `eps`, and the clean x0 behind it, each (B,
+    *shape), made when asked for.
 
     output: what the network says, natively (eps, v or x0). Which, the schedule knows.
     """
@@ -95,8 +99,8 @@ def guide(terms: dict[str, Prediction], cfg: float) -> Prediction:
     """Classifier-free guidance: e_g = e_u + cfg (e_c - e_u), and the same for x0.
 
     It combines native outputs: eps and x0 are affine in them, so it is the same and is done once.
-    With a negative prompt, its prediction stands in e_u's place, as in diffusers. cfg = s + 1 where a text writes
-    e_c + s (e_c - e_u). Source: arXiv 2207.12598.
+    With a negative prompt, its prediction stands in e_u's place, as in diffusers. cfg = s + 1 where
+    a text writes e_c + s (e_c - e_u). Source: arXiv 2207.12598.
     """
     if cfg == 1:
         return terms["cond"]
@@ -107,11 +111,12 @@ def guide(terms: dict[str, Prediction], cfg: float) -> Prediction:
 class Prior(ABC):
     """A diffusion model of items of shape `shape`, in the prior's own space.
 
-    name: how it was asked for. schedule: its `NoiseSchedule`. evaluations: items put through the network so far (a
-    guided prediction of one item counts two). preferred_batch: how many items a call handles well. path_spacing: timesteps
-    between the levels of an ODE path on which DSD can follow it.
-    cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly. asked_by: "prompt" or
-    "picture".
+    name: how it was asked for. schedule: its `NoiseSchedule`. evaluations: items put through the
+    network so far (a guided prediction of one item counts two). preferred_batch: how many items a
+    call handles well. path_spacing: timesteps between the levels of an ODE path on which DSD can
+    follow it.
+    cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly.
+    asked_by: "prompt" or "picture".
     """
 
     name: str = "prior"
@@ -133,7 +138,9 @@ class Prior(ABC):
 
     @abstractmethod
     def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
-        """The native output for each query and term, from one call of the network. t is a (B,) tensor here."""
+        """The native output for each query and term, from one call of the network. t is a (B,)
+        tensor here.
+        """
 
     def encode(self, images: Tensor) -> Tensor:
         raise TypeError(f"{self.name} is a prior of points, not of pictures: it has no encode")
@@ -141,20 +148,31 @@ class Prior(ABC):
     def decode(self, x: Tensor) -> Tensor:
         raise TypeError(f"{self.name} is a prior of points, not of pictures: it has no decode")
 
-    def condition(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None,
-                  camera: Camera | Sequence[Camera] | None = None) -> Condition:
-        """The condition for a prompt, or for one prompt an item; likewise its negative, and the camera it is seen from.
+    def condition(
+        self,
+        prompt: str | Sequence[str],
+        negative: str | Sequence[str] | None = None,
+        camera: Camera | Sequence[Camera] | None = None,
+    ) -> Condition:
+        """The condition for a prompt, or for one prompt an item; likewise its negative, and the
+        camera it is seen from.
 
         Raises ValueError for an unknown prompt, or a camera that the prior does not know.
         """
-        parts = {"prompts": self._resolved(prompt),
-                 "negatives": None if negative is None else self._resolved(negative),
-                 "cameras": self._seen_from(camera)}
+        parts = {
+            "prompts": self._resolved(prompt),
+            "negatives": None if negative is None else self._resolved(negative),
+            "cameras": self._seen_from(camera),
+        }
         longest = max(len(part) for part in parts.values() if part)
         for name, part in parts.items():
             if part and len(part) not in (1, longest):
-                raise ValueError(f"{len(part)} {name} for {longest} items; give one, or one an item")
-        return Condition(*(part and (part * longest if len(part) == 1 else part) for part in parts.values()))
+                raise ValueError(
+                    f"{len(part)} {name} for {longest} items; give one, or one an item"
+                )
+        return Condition(
+            *(part and (part * longest if len(part) == 1 else part) for part in parts.values())
+        )
 
     def _seen_from(self, camera: Camera | Sequence[Camera] | None) -> tuple[Camera, ...] | None:
         if camera is None and self.cameras is None:
@@ -166,8 +184,10 @@ class Prior(ABC):
         if self.cameras != "any":
             for one in cameras:
                 if one not in self.cameras:
-                    raise ValueError(f"{self.name} knows {len(self.cameras)} cameras and {one} is not one of them; "
-                                     f"the nearest is {self.cameras[nearest(one, self.cameras)]} (prior.cameras lists them)")
+                    raise ValueError(
+                        f"{self.name} knows {len(self.cameras)} cameras and {one} is not one of them; "
+                        f"the nearest is {self.cameras[nearest(one, self.cameras)]} (prior.cameras lists them)"
+                    )
         return cameras
 
     def _resolved(self, prompt: str | Sequence[str]) -> tuple[str, ...]:
@@ -185,31 +205,50 @@ class Prior(ABC):
         queries = [query._replace(t=self._batched_t(query)) for query in queries]
         self.evaluations += sum(len(query.x) * len(query.terms) for query in queries)
         return [
-            {term: Prediction(output, query.x, query.t, self.schedule) for term, output in outputs.items()}
+            {
+                term: Prediction(output, query.x, query.t, self.schedule)
+                for term, output in outputs.items()
+            }
             for query, outputs in zip(queries, self._outputs(queries), strict=True)
         ]
 
-    def predict(self, x: Tensor, t: int | Tensor, cond: Condition, terms: tuple[str, ...] = ("uncond", "cond")):
+    def predict(
+        self,
+        x: Tensor,
+        t: int | Tensor,
+        cond: Condition,
+        terms: tuple[str, ...] = ("uncond", "cond"),
+    ):
         """The predictions of some terms at (x, t): dict of `Prediction`s."""
         return self.predict_many([Query(x, t, cond, terms)])[0]
 
-    def predict_guided(self, x: Tensor, t: int | Tensor, cond: Condition, cfg: float = 1.0) -> Prediction:
+    def predict_guided(
+        self, x: Tensor, t: int | Tensor, cond: Condition, cfg: float = 1.0
+    ) -> Prediction:
         """The guided prediction at (x, t): eps and x0, each (B, *shape)."""
         return guide(self.predict(x, t, cond, guidance_terms(cfg, cond)), cfg)
 
-    def predict_noise(self, x: Tensor, t: int | Tensor, cond: Condition, cfg: float = 1.0) -> Tensor:
+    def predict_noise(
+        self, x: Tensor, t: int | Tensor, cond: Condition, cfg: float = 1.0
+    ) -> Tensor:
         """The guided noise prediction e_g(x, t): (B, *shape)."""
         return self.predict_guided(x, t, cond, cfg).eps
 
     def _batched_t(self, query: Query) -> Tensor:
         x, batch = query.x, len(query.x)
         if tuple(x.shape[1:]) != self.shape or batch == 0:
-            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+            raise ValueError(
+                f"x must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}"
+            )
         if not x.dtype.is_floating_point:
             raise ValueError(f"x must be a floating-point tensor, got {x.dtype}")
         if len(query.cond) not in (1, batch):
-            raise ValueError(f"the condition has {len(query.cond)} prompts for a batch of {batch}; give 1 or {batch}")
+            raise ValueError(
+                f"the condition has {len(query.cond)} prompts for a batch of {batch}; give 1 or {batch}"
+            )
         t = self.schedule.check(query.t)
         if t.ndim and len(t) not in (1, batch):
-            raise ValueError(f"t has {len(t)} entries for a batch of {batch}; give an int or {batch} of them")
+            raise ValueError(
+                f"t has {len(t)} entries for a batch of {batch}; give an int or {batch} of them"
+            )
         return t.expand(batch)

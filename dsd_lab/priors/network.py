@@ -1,4 +1,6 @@
-"""What every network prior shares: the device, the memory, one call for many questions, and the way from pictures and back."""
+"""What every network prior shares: the device, the memory, one call for many questions, and the way
+from pictures and back.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +23,27 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 class NetworkPrior(Prior):
     """A prior with a UNet, in the latents of its autoencoder or, without one, in pixels.
 
-    x has shape (channels, H, W), the UNet's; pictures have shape `image_shape`, (3, H', W'). x is float32 whatever the
-    network's own dtype is, and outputs come in x's dtype. The modules are moved to `device`, cast to `dtype` and frozen, in
-    place. scheduler: the config of a diffusers scheduler. device: "auto" is cuda, else mps, else cpu. dtype: of the network;
-    None is float32 on a CPU, float16 elsewhere.
+    x has shape (channels, H, W), the UNet's; pictures have shape `image_shape`, (3, H', W'). x is
+    float32 whatever the network's own dtype is, and outputs come in x's dtype. The modules are
+    moved to `device`, cast to `dtype` and frozen, in place. scheduler: the config of a diffusers
+    scheduler. device: "auto" is cuda, else mps, else cpu. dtype: of the network; None is float32 on
+    a CPU, float16 elsewhere.
     max_batch: items in one call of the network at most; None is all of them.
     """
 
     path_spacing = 20
 
-    def __init__(self, name: str, unet: nn.Module, vae: nn.Module | None, others: Sequence[nn.Module], scheduler, channels: int,
-                 device: str | torch.device, dtype: torch.dtype | None):
+    def __init__(
+        self,
+        name: str,
+        unet: nn.Module,
+        vae: nn.Module | None,
+        others: Sequence[nn.Module],
+        scheduler,
+        channels: int,
+        device: str | torch.device,
+        dtype: torch.dtype | None,
+    ):
         self.name, self.unet, self.vae = name, unet, vae
         self.device = pick_device(device)
         self.network_dtype = pick_dtype(dtype, self.device)
@@ -39,7 +51,10 @@ class NetworkPrior(Prior):
             for module in filter(None, (unet, vae, *others)):
                 module.to(self.device, self.network_dtype).requires_grad_(False).eval()
         side = unet.config.sample_size
-        super().__init__((channels, *((side, side) if isinstance(side, int) else side)), NoiseSchedule.from_diffusers(scheduler))
+        super().__init__(
+            (channels, *((side, side) if isinstance(side, int) else side)),
+            NoiseSchedule.from_diffusers(scheduler),
+        )
         factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 1
         self.image_shape = (3, *(factor * side for side in self.shape[1:]))
         self.preferred_batch, self.max_batch = (16, 64) if self.device.type == "cpu" else (64, None)
@@ -52,17 +67,28 @@ class NetworkPrior(Prior):
 
     @abstractmethod
     def _conditions(self, asked: Sequence[tuple[Hashable, int]]) -> tuple[Tensor | None, ...]:
-        """What the network is told, an entry an item each, for questions that stand for so many items one after the other."""
+        """What the network is told, an entry an item each, for questions that stand for so many
+        items one after the other.
+        """
 
     @abstractmethod
     def _network(self, x: Tensor, t: Tensor, *conditions: Tensor | None) -> Tensor:
-        """The UNet's own output; channels beyond x's (a variance, that some predict too) are left out by the caller."""
+        """The UNet's own output; channels beyond x's (a variance, that some predict too) are left
+        out by the caller.
+        """
 
     def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
         # one call for all queries and terms, in which the same question is asked once
-        asked = [{term: (id(query.x), tuple(query.t.tolist()), self._asked(query, term)) for term in query.terms}
-                 for query in queries]
-        distinct = {key: query for query, keys in zip(queries, asked, strict=True) for key in keys.values()}
+        asked = [
+            {
+                term: (id(query.x), tuple(query.t.tolist()), self._asked(query, term))
+                for term in query.terms
+            }
+            for query in queries
+        ]
+        distinct = {
+            key: query for query, keys in zip(queries, asked, strict=True) for key in keys.values()
+        }
         x = torch.cat([query.x.to(self.device, self.network_dtype) for query in distinct.values()])
         t = torch.cat([query.t for query in distinct.values()]).to(self.device)
         conditions = self._conditions([(key[2], len(query.x)) for key, query in distinct.items()])
@@ -72,8 +98,17 @@ class NetworkPrior(Prior):
             with self._memory(len(x[part]), "prior.max_batch"):
                 told = (c if c is None else c[part] for c in conditions)
                 outputs.append(self._network(x[part], t[part], *told)[:, : self.shape[0]])
-        answer = dict(zip(distinct, torch.cat(outputs).split([len(query.x) for query in distinct.values()]), strict=True))
-        return [{term: answer[key].to(query.x) for term, key in keys.items()} for query, keys in zip(queries, asked, strict=True)]
+        answer = dict(
+            zip(
+                distinct,
+                torch.cat(outputs).split([len(query.x) for query in distinct.values()]),
+                strict=True,
+            )
+        )
+        return [
+            {term: answer[key].to(query.x) for term, key in keys.items()}
+            for query, keys in zip(queries, asked, strict=True)
+        ]
 
     @contextmanager
     def _memory(self, items: int, setting: str):
@@ -83,15 +118,21 @@ class NetworkPrior(Prior):
         except RuntimeError as error:
             if not re.search("out of memory|not enough memory|can't allocate memory", str(error)):
                 raise
-            raise MemoryError(f"{items} items at once do not fit into the memory of {self.device}; "
-                              f"try {setting} = {max(1, items // 2)}") from error
+            raise MemoryError(
+                f"{items} items at once do not fit into the memory of {self.device}; "
+                f"try {setting} = {max(1, items // 2)}"
+            ) from error
 
     # ---- pictures
 
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] to the prior's space, differentiably. Raises ValueError for another shape."""
+        """Pictures (B, 3, H, W) in [0, 1] to the prior's space, differentiably. Raises ValueError
+        for another shape.
+        """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(f"images must be (B, {', '.join(map(str, self.image_shape))}) in [0, 1], got {tuple(images.shape)}")
+            raise ValueError(
+                f"images must be (B, {', '.join(map(str, self.image_shape))}) in [0, 1], got {tuple(images.shape)}"
+            )
         pixels = (2 * images - 1).to(self.device, self.network_dtype)
         if self.vae is not None:
             with self._memory(len(images), "the batch"):
@@ -102,9 +143,13 @@ class NetworkPrior(Prior):
         return pixels.to(images)
 
     def decode(self, x: Tensor) -> Tensor:
-        """From the prior's space to pictures (B, 3, H, W), clamped to [0, 1]. Raises ValueError for another shape."""
+        """From the prior's space to pictures (B, 3, H, W), clamped to [0, 1]. Raises ValueError for
+        another shape.
+        """
         if x.ndim != 4 or tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"x must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+            raise ValueError(
+                f"x must have shape (B, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}"
+            )
         pixels = x.to(self.device, self.network_dtype)
         if self.vae is not None:
             scale, shift = self._latent_scale
@@ -119,35 +164,68 @@ class NetworkPrior(Prior):
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device meant: "auto" is cuda, else mps, else cpu. Raises ValueError for one that is not there."""
-    found = [name for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())) if there]
+    """The device meant: "auto" is cuda, else mps, else cpu. Raises ValueError for one that is not
+    there.
+    """
+    found = [
+        name
+        for name, there in (
+            ("cuda", torch.cuda.is_available()),
+            ("mps", torch.backends.mps.is_available()),
+        )
+        if there
+    ]
     found.append("cpu")
     try:
         wanted = torch.device(found[0] if device == "auto" else device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f'unknown device {device!r}; allowed here: "auto", {", ".join(found)}') from error
+        raise ValueError(
+            f'unknown device {device!r}; allowed here: "auto", {", ".join(found)}'
+        ) from error
     if wanted.type not in found:
         raise ValueError(f'no device "{wanted}" here; allowed: "auto", {", ".join(found)}')
     return wanted
 
 
 def pick_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
-    """A network's dtype: float32 on a CPU and float16 elsewhere unless given. Raises TypeError for another kind."""
+    """A network's dtype: float32 on a CPU and float16 elsewhere unless given. Raises TypeError for
+    another kind.
+    """
     if dtype is not None and dtype not in DTYPES:
-        raise TypeError(f"dtype must be one of {', '.join(map(str, DTYPES))} or None, got {dtype!r}")
+        raise TypeError(
+            f"dtype must be one of {', '.join(map(str, DTYPES))} or None, got {dtype!r}"
+        )
     return dtype or (torch.float32 if device.type == "cpu" else torch.float16)
 
 
-def check_parts(folder: Path, parts: Sequence[str], weighted: Sequence[str]) -> dict[str, list[str]]:
-    """The weight files of a pipeline folder's parts. Raises ValueError for a part, or for safe weights, that are missing."""
+def check_parts(
+    folder: Path, parts: Sequence[str], weighted: Sequence[str]
+) -> dict[str, list[str]]:
+    """The weight files of a pipeline folder's parts. Raises ValueError for a part, or for safe
+    weights, that are missing.
+    """
     if missing := [part for part in parts if not (folder / part).is_dir()]:
-        raise ValueError(f"{folder} lacks its folder {', '.join(missing)}, which model_index.json lists; get the whole pipeline")
-    weights = {part: [file.name for file in (folder / part).glob("*.safetensors")] for part in weighted if part in parts}
+        raise ValueError(
+            f"{folder} lacks its folder {', '.join(missing)}, which model_index.json lists; get the whole pipeline"
+        )
+    weights = {
+        part: [file.name for file in (folder / part).glob("*.safetensors")]
+        for part in weighted
+        if part in parts
+    }
     for part, files in weights.items():
         if not files:
-            others = ", ".join(sorted(f.name for f in (folder / part).iterdir() if f.suffix in (".bin", ".ckpt", ".pt", ".pth")))
-            raise ValueError(f"{folder / part} has no .safetensors weights (it has {others or 'none at all'}); other kinds can "
-                             "run code when they are read: have someone who trusts them save them with safe_serialization=True")
+            others = ", ".join(
+                sorted(
+                    f.name
+                    for f in (folder / part).iterdir()
+                    if f.suffix in (".bin", ".ckpt", ".pt", ".pth")
+                )
+            )
+            raise ValueError(
+                f"{folder / part} has no .safetensors weights (it has {others or 'none at all'}); other kinds can "
+                "run code when they are read: have someone who trusts them save them with safe_serialization=True"
+            )
     return weights
 
 
@@ -160,7 +238,9 @@ def check_complete(unet, folder: Path) -> None:
         with safe_open(file, "pt") as weights:
             kept |= set(weights.keys())
     if missing := sorted(set(unet.state_dict()) - kept):
-        raise ValueError(f"{folder}: the weights do not fit config.json, {len(missing)} are missing, such as {missing[0]}")
+        raise ValueError(
+            f"{folder}: the weights do not fit config.json, {len(missing)} are missing, such as {missing[0]}"
+        )
 
 
 def gist(error: Exception) -> str:
@@ -170,11 +250,16 @@ def gist(error: Exception) -> str:
 
 @contextmanager
 def quiet():
-    """No progress bars, and no notices about parts of diffusers and transformers that are not used here."""
+    """No progress bars, and no notices about parts of diffusers and transformers that are not used
+    here.
+    """
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
-    before = [(log, log.get_verbosity(), log.is_progress_bar_enabled()) for log in (of_diffusers, of_transformers)]
+    before = [
+        (log, log.get_verbosity(), log.is_progress_bar_enabled())
+        for log in (of_diffusers, of_transformers)
+    ]
     for log, _, _ in before:
         log.set_verbosity_error()
         log.disable_progress_bar()

@@ -6,5 +6,17 @@ from .regularisers import REFERENCE, Ramp, regularisation
 from .render import Rendering, render
 from .scene import Scene
 
-__all__ = ["REFERENCE", "Field", "GridField", "HashField", "Occupancy", "Ramp", "Rendering", "Scene", "fit_views", "psnr",
-           "regularisation", "render"]
+__all__ = [
+    "REFERENCE",
+    "Field",
+    "GridField",
+    "HashField",
+    "Occupancy",
+    "Ramp",
+    "Rendering",
+    "Scene",
+    "fit_views",
+    "psnr",
+    "regularisation",
+    "render",
+]

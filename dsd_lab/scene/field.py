@@ -1,4 +1,6 @@
-"""What a scene is made of: a density and a colour at every point of the unit sphere, and where there is anything at all."""
+"""What a scene is made of: a density and a colour at every point of the unit sphere, and where
+there is anything at all.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SCALE = 20.0  # density where softplus is 1: over a voxel of a 32^3 grid it stops 1 - exp(-20 / 16) = 71 % of the light
-CENTRE, FALL = -1.0, 5.0  # a new field's raw density is CENTRE - FALL |x|: a soft blob, 6.3 in the middle, 0.05 at the edge
+# density where softplus is 1: over a voxel of a 32^3 grid it stops 1 - exp(-20 / 16) = 71 % of the
+# light
+SCALE = 20.0
+CENTRE, FALL = (
+    -1.0,
+    5.0,
+    # a new field's raw density is CENTRE - FALL |x|: a soft blob, 6.3 in the middle, 0.05 at the edge
+)
 
 
 class Field(nn.Module):
-    """Density and colour in space; `field(points)` gives both, for points (P, 3) in the field's own dtype.
+    """Density and colour in space; `field(points)` gives both, for points (P, 3) in the field's own
+    dtype.
 
         density (P,) per unit of length, at least 0, and 0 outside the unit sphere;  colour (P, 3) in (0, 1)
 
-    A kind of field gives `raw(points)` -> (4, P), from which `scale * softplus` makes the density and `sigmoid` the
-    colour. Raises ValueError unless the points are (P, 3).
+    A kind of field gives `raw(points)` -> (4, P), from which `scale * softplus` makes the density
+    and `sigmoid` the colour. Raises ValueError unless the points are (P, 3).
     """
 
     scale: Tensor
@@ -27,18 +36,23 @@ class Field(nn.Module):
         raise NotImplementedError
 
     def raw_and_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """`raw(points)` (4, P) with any positive multiple of the raw density's gradient in space, (3, P)."""
+        """`raw(points)` (4, P) with any positive multiple of the raw density's gradient in space,
+        (3, P).
+        """
         raise NotImplementedError
 
     def ceiling(self, resolution: int) -> Tensor:
-        """The largest density in each of `resolution`^3 equal cells of [-1, 1]^3, indexed [z, y, x]."""
+        """The largest density in each of `resolution`^3 equal cells of [-1, 1]^3, indexed [z, y,
+        x].
+        """
         raise NotImplementedError
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
         return self._activate(points, self.raw(_check(points)))
 
     def with_normals(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Density (P,), colour (P, 3) and the unit normal (P, 3): out of the matter, against the density's gradient.
+        """Density (P,), colour (P, 3) and the unit normal (P, 3): out of the matter, against the
+        density's gradient.
 
             normal = -slope / |slope|    softplus only ever grows, so the raw density's slope has the density's direction
 
@@ -61,11 +75,12 @@ class Field(nn.Module):
 
 
 class GridField(Field):
-    """A dense grid of raw densities and colour logits over [-1, 1]^3, with trilinear interpolation between its vertices.
+    """A dense grid of raw densities and colour logits over [-1, 1]^3, with trilinear interpolation
+    between its vertices.
 
-    `grid` is the one parameter, (1, 4, R, R, R), indexed [z, y, x]. It starts as a grey soft blob in the middle, after
-    DreamFusion's density bias (arXiv 2209.14988), so that every vertex has a gradient. Adam's rate for raw
-    values is 0.05 to 0.2. Raises ValueError for a resolution below 2.
+    `grid` is the one parameter, (1, 4, R, R, R), indexed [z, y, x]. It starts as a grey soft blob
+    in the middle, after DreamFusion's density bias (arXiv 2209.14988), so that every vertex has a
+    gradient. Adam's rate for raw values is 0.05 to 0.2. Raises ValueError for a resolution below 2.
     """
 
     def __init__(self, resolution: int = 32, scale: float = SCALE):
@@ -74,7 +89,9 @@ class GridField(Field):
             raise ValueError(f"resolution must be an int of at least 2, got {resolution!r}")
         _check_scale(scale)
         density = blob(lattice(resolution).reshape(-1, 3)).reshape(1, 1, *(resolution,) * 3)
-        self.grid = nn.Parameter(torch.cat([density, torch.zeros_like(density).expand(-1, 3, -1, -1, -1)], dim=1))
+        self.grid = nn.Parameter(
+            torch.cat([density, torch.zeros_like(density).expand(-1, 3, -1, -1, -1)], dim=1)
+        )
         self.register_buffer("scale", torch.tensor(float(scale)))
 
     @property
@@ -86,11 +103,15 @@ class GridField(Field):
         return _interpolate(self.grid, points)
 
     def raw_and_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Central differences between the vertices, interpolated: unlike the slope inside a cell they have no jumps."""
+        """Central differences between the vertices, interpolated: unlike the slope inside a cell
+        they have no jumps.
+        """
         density = F.pad(self.grid[:, :1], (1,) * 6, mode="replicate")
-        slope = [density[..., 1:-1, 1:-1, 2:] - density[..., 1:-1, 1:-1, :-2],
-                 density[..., 1:-1, 2:, 1:-1] - density[..., 1:-1, :-2, 1:-1],
-                 density[..., 2:, 1:-1, 1:-1] - density[..., :-2, 1:-1, 1:-1]]
+        slope = [
+            density[..., 1:-1, 1:-1, 2:] - density[..., 1:-1, 1:-1, :-2],
+            density[..., 1:-1, 2:, 1:-1] - density[..., 1:-1, :-2, 1:-1],
+            density[..., 2:, 1:-1, 1:-1] - density[..., :-2, 1:-1, 1:-1],
+        ]
         return _interpolate(torch.cat([self.grid, *slope], dim=1), points).split([4, 3])
 
     @torch.no_grad()
@@ -101,12 +122,15 @@ class GridField(Field):
 
     @torch.no_grad()
     def upsampled(self, resolution: int) -> GridField:
-        """A new field of another resolution, its raw values interpolated from this one's: from coarse to fine.
+        """A new field of another resolution, its raw values interpolated from this one's: from
+        coarse to fine.
 
         Its grid is a new parameter, which needs a new optimiser.
         """
         field = GridField(resolution, self.scale.item()).to(self.grid)
-        field.grid.copy_(F.interpolate(self.grid, (resolution,) * 3, mode="trilinear", align_corners=True))
+        field.grid.copy_(
+            F.interpolate(self.grid, (resolution,) * 3, mode="trilinear", align_corners=True)
+        )
         return field
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
@@ -118,26 +142,39 @@ class GridField(Field):
 
 
 class HashField(Field):
-    """A multiresolution hash grid and a small network of two layers: fine detail in few numbers, at home on a GPU.
+    """A multiresolution hash grid and a small network of two layers: fine detail in few numbers, at
+    home on a GPU.
 
         raw(x) = blob(x) + network(features of x at every level)
         features at a level = sum over the cell's 8 corners of  trilinear weight * table[index(corner)]
 
-    levels: grids from `coarsest` to `finest` cells a side, in equal ratios; entries: rows of a level's table, a power of
-    two. A level with fewer corners than entries has a row for each; the others share rows by a hash of the corner:
-    x xor 2654435761 y xor 805459861 z, modulo entries. seed: of the first tables and weights.
+    levels: grids from `coarsest` to `finest` cells a side, in equal ratios; entries: rows of a
+    level's table, a power of two. A level with fewer corners than entries has a row for each; the
+    others share rows by a hash of the corner: x xor 2654435761 y xor 805459861 z, modulo entries.
+    seed: of the first tables and weights.
     Source: Instant-NGP, arXiv 2201.05989, section 3.
     """
 
     PRIMES = (1, 2654435761, 805459861)
 
-    def __init__(self, levels: int = 8, features: int = 2, entries: int = 2**15, coarsest: int = 8, finest: int = 128,
-                 hidden: int = 32, scale: float = SCALE, seed: int = 0):
+    def __init__(
+        self,
+        levels: int = 8,
+        features: int = 2,
+        entries: int = 2**15,
+        coarsest: int = 8,
+        finest: int = 128,
+        hidden: int = 32,
+        scale: float = SCALE,
+        seed: int = 0,
+    ):
         super().__init__()
         if entries & (entries - 1) or entries < 2:
             raise ValueError(f"entries must be a power of two, such as 32768, got {entries!r}")
         if not (levels >= 2 and 1 <= coarsest < finest):
-            raise ValueError(f"needs at least 2 levels and coarsest < finest, got {levels} from {coarsest} to {finest}")
+            raise ValueError(
+                f"needs at least 2 levels and coarsest < finest, got {levels} from {coarsest} to {finest}"
+            )
         if features < 1 or hidden < 1:
             raise ValueError(f"features and hidden must be at least 1, got {features} and {hidden}")
         _check_scale(scale)
@@ -148,10 +185,16 @@ class HashField(Field):
         self.register_buffer("corners", torch.cartesian_prod(*(torch.arange(2),) * 3))
         self.register_buffer("primes", torch.tensor(self.PRIMES))
         self.register_buffer("scale", torch.tensor(float(scale)))
-        self.tables = nn.Parameter((torch.rand(levels, entries, features, generator=generator) * 2 - 1) * 1e-4)
+        self.tables = nn.Parameter(
+            (torch.rand(levels, entries, features, generator=generator) * 2 - 1) * 1e-4
+        )
         inputs = levels * features
-        self.first = nn.Parameter(torch.randn(inputs, hidden, generator=generator) * math.sqrt(2 / inputs))
-        self.last = nn.Parameter(torch.randn(hidden, 4, generator=generator) * math.sqrt(1 / hidden))
+        self.first = nn.Parameter(
+            torch.randn(inputs, hidden, generator=generator) * math.sqrt(2 / inputs)
+        )
+        self.last = nn.Parameter(
+            torch.randn(hidden, 4, generator=generator) * math.sqrt(1 / hidden)
+        )
 
     def raw(self, points: Tensor) -> Tensor:
         values = (self.encode(points) @ self.first).relu() @ self.last
@@ -172,11 +215,20 @@ class HashField(Field):
         hashed = (scrambled[..., 0] ^ scrambled[..., 1] ^ scrambled[..., 2]) & (entries - 1)
         first = entries * torch.arange(levels, device=points.device)[:, None, None]
         row = first + torch.where(side**3 <= entries, listed, hashed)
-        found = F.embedding(row, self.tables.flatten(0, 1))  # (L, P, 8, features); its backward can be repeated to the bit
-        return (weight[..., None] * found).sum(2).transpose(0, 1).reshape(len(points), levels * features)
+        found = F.embedding(
+            row, self.tables.flatten(0, 1)
+        )  # (L, P, 8, features); its backward can be repeated to the bit
+        return (
+            (weight[..., None] * found)
+            .sum(2)
+            .transpose(0, 1)
+            .reshape(len(points), levels * features)
+        )
 
     def raw_and_slope(self, points: Tensor, step: float = 0.01) -> tuple[Tensor, Tensor]:
-        """Central differences over `step`: the exact slope jumps between the cells of the finest level."""
+        """Central differences over `step`: the exact slope jumps between the cells of the finest
+        level.
+        """
         moves = step * torch.eye(3, dtype=points.dtype, device=points.device)[:, None]
         around = torch.cat([points + moves, points - moves]).reshape(-1, 3)
         above, below = self.raw(around)[0].reshape(2, 3, -1)
@@ -184,24 +236,31 @@ class HashField(Field):
 
     @torch.no_grad()
     def ceiling(self, resolution: int) -> Tensor:
-        """The largest of the 27 densities at each cell's corners, centre and midpoints between: close, but no bound."""
+        """The largest of the 27 densities at each cell's corners, centre and midpoints between:
+        close, but no bound.
+        """
         points = lattice(2 * resolution + 1).to(self.first).reshape(-1, 3)
         raw = torch.cat([self.raw(part)[0] for part in points.split(2**16)])
-        return self.scale * F.softplus(F.max_pool3d(raw.reshape(1, 1, *(2 * resolution + 1,) * 3), 3, stride=2)[0, 0])
+        return self.scale * F.softplus(
+            F.max_pool3d(raw.reshape(1, 1, *(2 * resolution + 1,) * 3), 3, stride=2)[0, 0]
+        )
 
 
 class Occupancy(nn.Module):
     """Which cells of a coarse grid hold anything: what a picture can skip.
 
-    A cell counts as occupied if its largest density, or a neighbour's, is above `threshold`; the one cell more leaves
-    matter room to grow. `cells` is a bool buffer (C, C, C), indexed [z, y, x], all true until the first update.
+    A cell counts as occupied if its largest density, or a neighbour's, is above `threshold`; the
+    one cell more leaves matter room to grow. `cells` is a bool buffer (C, C, C), indexed [z, y, x],
+    all true until the first update.
     """
 
     def __init__(self, resolution: int = 32, threshold: float = 0.01, every: int = 16):
         super().__init__()
         if resolution < 1 or every < 1 or threshold < 0:
-            raise ValueError(f"resolution and every must be at least 1 and threshold at least 0, got {resolution}, {every}, "
-                             f"{threshold}")
+            raise ValueError(
+                f"resolution and every must be at least 1 and threshold at least 0, got {resolution}, {every}, "
+                f"{threshold}"
+            )
         self.register_buffer("cells", torch.ones((resolution,) * 3, dtype=torch.bool))
         for name, value in (("threshold", float(threshold)), ("every", every), ("steps", 0)):
             self.register_buffer(name, torch.tensor(value))
@@ -232,19 +291,25 @@ class Occupancy(nn.Module):
 
 
 def blob(points: Tensor) -> Tensor:
-    """The raw density that a new field starts with: highest in the middle, falling evenly with the distance from it."""
+    """The raw density that a new field starts with: highest in the middle, falling evenly with the
+    distance from it.
+    """
     return CENTRE - FALL * points.norm(dim=-1)
 
 
 def lattice(resolution: int, reach: float = 1.0) -> Tensor:
-    """The vertices of a grid over [-reach, reach]^3: float32 (R, R, R, 3), indexed [z, y, x], each a point (x, y, z)."""
+    """The vertices of a grid over [-reach, reach]^3: float32 (R, R, R, 3), indexed [z, y, x], each
+    a point (x, y, z).
+    """
     line = torch.linspace(-reach, reach, resolution)
     return torch.stack(torch.meshgrid(line, line, line, indexing="ij")[::-1], dim=-1)
 
 
 def _interpolate(grid: Tensor, points: Tensor) -> Tensor:
     """Trilinear interpolation of (1, C, R, R, R) at points (P, 3): (C, P)."""
-    return F.grid_sample(grid, points.view(1, 1, 1, -1, 3), padding_mode="border", align_corners=True)[0, :, 0, 0]
+    return F.grid_sample(
+        grid, points.view(1, 1, 1, -1, 3), padding_mode="border", align_corners=True
+    )[0, :, 0, 0]
 
 
 def _check_scale(scale):

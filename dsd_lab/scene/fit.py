@@ -21,40 +21,76 @@ SMOOTHNESS = 1e-3
 EMPTINESS = 1e-3  # before a white background nothing else tells white fog from nothing
 
 
-def fit_views(images: Tensor, cameras: Sequence[Camera], steps: int = 300, seed: int = 0,
-              progress: Callable[[int, float, Scene], None] | None = None, *, resolutions: Sequence[int] = RESOLUTIONS,
-              batch: int = BATCH, samples: int = SAMPLES, lr: float = LEARNING_RATE, smoothness: float = SMOOTHNESS,
-              emptiness: float = EMPTINESS, background: float | Tensor = 1.0) -> Scene:
-    """A grid scene whose pictures from `cameras` are `images`, by Adam on random rays, from coarse to fine.
+def fit_views(
+    images: Tensor,
+    cameras: Sequence[Camera],
+    steps: int = 300,
+    seed: int = 0,
+    progress: Callable[[int, float, Scene], None] | None = None,
+    *,
+    resolutions: Sequence[int] = RESOLUTIONS,
+    batch: int = BATCH,
+    samples: int = SAMPLES,
+    lr: float = LEARNING_RATE,
+    smoothness: float = SMOOTHNESS,
+    emptiness: float = EMPTINESS,
+    background: float | Tensor = 1.0,
+) -> Scene:
+    """A grid scene whose pictures from `cameras` are `images`, by Adam on random rays, from coarse
+    to fine.
 
         loss = mean over rays of (rgb - picture)^2  +  smoothness * roughness(grid)  +  emptiness * mean opacity
 
-    images: (V, 3, H, H) in [0, 1] on `background`, one a camera. The steps are shared evenly between `resolutions`.
-    seed: of the rays and the samples along them. progress: called with the step, its loss and the scene after each step.
-    Raises ValueError for images that are not square or not one a camera, and for steps, sizes or a rate that cannot be.
+    images: (V, 3, H, H) in [0, 1] on `background`, one a camera. The steps are shared evenly
+    between `resolutions`.
+    seed: of the rays and the samples along them. progress: called with the step, its loss and the
+    scene after each step.
+    Raises ValueError for images that are not square or not one a camera, and for steps, sizes or a
+    rate that cannot be.
     """
     cameras = check_cameras(cameras)
-    if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3] or len(images) != len(cameras):
-        raise ValueError(f"images must be ({len(cameras)}, 3, size, size), one a camera, got {tuple(images.shape)}")
+    if (
+        images.ndim != 4
+        or images.shape[1] != 3
+        or images.shape[2] != images.shape[3]
+        or len(images) != len(cameras)
+    ):
+        raise ValueError(
+            f"images must be ({len(cameras)}, 3, size, size), one a camera, got {tuple(images.shape)}"
+        )
     if not resolutions or batch < 1 or not 0 < lr < math.inf:
-        raise ValueError("needs at least one resolution, one ray a step and a rate above 0, "
-                         f"got {tuple(resolutions)}, {batch} and {lr}")
+        raise ValueError(
+            "needs at least one resolution, one ray a step and a rate above 0, "
+            f"got {tuple(resolutions)}, {batch} and {lr}"
+        )
     if steps < len(resolutions):
-        raise ValueError(f"steps must be at least {len(resolutions)}, one a resolution, got {steps}")
+        raise ValueError(
+            f"steps must be at least {len(resolutions)}, one a resolution, got {steps}"
+        )
     generator = torch.Generator().manual_seed(seed)
     scene = Scene(GridField(resolutions[0]), background=background)
     lines = sight(cameras, images.shape[-1])
     colours = images.float().permute(0, 2, 3, 1).reshape(-1, 3).index_select(0, lines.pixel)
-    stages = [range(steps * k // len(resolutions), steps * (k + 1) // len(resolutions)) for k in range(len(resolutions))]
+    stages = [
+        range(steps * k // len(resolutions), steps * (k + 1) // len(resolutions))
+        for k in range(len(resolutions))
+    ]
     for resolution, stage in zip(resolutions, stages, strict=True):
         if resolution != scene.field.resolution:
             scene.upsample(resolution)
-        optimizer = torch.optim.Adam(scene.field.parameters(), lr=lr, betas=(0.9, 0.99), eps=1e-15, foreach=False)
+        optimizer = torch.optim.Adam(
+            scene.field.parameters(), lr=lr, betas=(0.9, 0.99), eps=1e-15, foreach=False
+        )
         for step in stage:
             some = torch.randint(len(colours), (batch,), generator=generator)
-            seen = march(scene.field, lines.select(some), samples, generator, scene.occupancy, background)
-            loss = ((seen.rgb - colours.index_select(0, some)).square().mean() + emptiness * seen.opacity.mean()
-                    + smoothness * roughness(scene.field.grid))
+            seen = march(
+                scene.field, lines.select(some), samples, generator, scene.occupancy, background
+            )
+            loss = (
+                (seen.rgb - colours.index_select(0, some)).square().mean()
+                + emptiness * seen.opacity.mean()
+                + smoothness * roughness(scene.field.grid)
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -66,13 +102,15 @@ def fit_views(images: Tensor, cameras: Sequence[Camera], steps: int = 300, seed:
 
 
 def roughness(grid: Tensor) -> Tensor:
-    """The mean size of the differences between neighbouring vertices of (1, 4, R, R, R), over the three axes: a scalar."""
+    """The mean size of the differences between neighbouring vertices of (1, 4, R, R, R), over the
+    three axes: a scalar.
+    """
     return sum(grid.diff(dim=axis).abs().mean() for axis in (2, 3, 4)) / 3
 
 
 def psnr(images: Tensor, others: Tensor) -> Tensor:
     """Likeness of pictures (V, 3, H, W) in [0, 1], each pair's in decibels, (V,).
 
-        -10 log10(mean squared difference);   a difference of 0.1 everywhere gives 20
+    -10 log10(mean squared difference);   a difference of 0.1 everywhere gives 20
     """
     return -10 * (images - others).square().flatten(1).mean(1).log10()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from ..files import write_whole
 from .field import Field, lattice
 
 SUFFIXES = (".glb", ".ply")
@@ -16,11 +15,14 @@ THRESHOLD = 10.0
 
 @torch.no_grad()
 def surface(field: Field, threshold: float = THRESHOLD, resolution: int = 96):
-    """The surface at which a field's density is `threshold`, by marching cubes: a trimesh.Trimesh with vertex colours.
+    """The surface at which a field's density is `threshold`, by marching cubes: a trimesh.Trimesh
+    with vertex colours.
 
-    y is up, faces wind anticlockwise seen from outside, and one unit is the radius of the unit sphere, at which the
-    surface is closed. threshold: 10 lets through exp(-1) of the light over a tenth of a unit. resolution: vertices a side.
-    Raises ValueError if the density nowhere reaches the threshold, with one that it does reach if there is any.
+    y is up, faces wind anticlockwise seen from outside, and one unit is the radius of the unit
+    sphere, at which the surface is closed. threshold: 10 lets through exp(-1) of the light over a
+    tenth of a unit. resolution: vertices a side.
+    Raises ValueError if the density nowhere reaches the threshold, with one that it does reach if
+    there is any.
     """
     import numpy as np
     import trimesh
@@ -28,26 +30,44 @@ def surface(field: Field, threshold: float = THRESHOLD, resolution: int = 96):
 
     if not isinstance(resolution, int) or resolution < 4:
         raise ValueError(f"resolution must be an int of at least 4, got {resolution!r}")
-    reach = (resolution - 1) / (resolution - 3)  # one vertex beyond the sphere on each side, where the density is 0
+    reach = (resolution - 1) / (
+        resolution - 3
+    )  # one vertex beyond the sphere on each side, where the density is 0
     points = lattice(resolution, reach).reshape(-1, 3).to(field.device, field.dtype)
-    density = torch.cat([field(part)[0] for part in points.split(2**18)]).reshape((resolution,) * 3).permute(2, 1, 0)
+    density = (
+        torch.cat([field(part)[0] for part in points.split(2**18)])
+        .reshape((resolution,) * 3)
+        .permute(2, 1, 0)
+    )
     largest = density.max().item()
     if not largest > 0:
         raise ValueError("no surface at any density: the field is empty everywhere")
     if not 0 < threshold < largest:
-        raise ValueError(f"no surface at density {threshold:g}: the largest density is {largest:.3g}; a threshold above 0 and "
-                         f"below it, such as {largest / 2:.2g}, gives one")
+        raise ValueError(
+            f"no surface at density {threshold:g}: the largest density is {largest:.3g}; a threshold above 0 and "
+            f"below it, such as {largest / 2:.2g}, gives one"
+        )
     step = 2 * reach / (resolution - 1)
-    vertices, faces, _, _ = marching_cubes(density.float().cpu().numpy(), threshold, spacing=(step,) * 3,
-                                           gradient_direction="ascent")
+    vertices, faces, _, _ = marching_cubes(
+        density.float().cpu().numpy(), threshold, spacing=(step,) * 3, gradient_direction="ascent"
+    )
     vertices = vertices - np.float32(reach)
     places = torch.from_numpy(vertices).to(points)
-    colour = torch.cat([field(part)[1] for part in places.split(2**18)]).mul(255).round().byte().cpu().numpy()
+    colour = (
+        torch.cat([field(part)[1] for part in places.split(2**18)])
+        .mul(255)
+        .round()
+        .byte()
+        .cpu()
+        .numpy()
+    )
     return trimesh.Trimesh(vertices, faces, vertex_colors=colour, process=False)
 
 
 def export(mesh, path: str | Path) -> Path:
-    """Write a mesh as .glb or .ply, whole or not at all, and return the path. Raises ValueError for other suffixes."""
+    """Write a mesh as .glb or .ply, whole or not at all, and return the path. Raises ValueError for
+    other suffixes.
+    """
     path = check_suffix(path, SUFFIXES)
     return write_whole(path, lambda place: mesh.export(place, file_type=path.suffix[1:].lower()))
 
@@ -57,15 +77,4 @@ def check_suffix(path: str | Path, allowed: tuple[str, ...]) -> Path:
     path = Path(path)
     if path.suffix.lower() not in allowed:
         raise ValueError(f'"{path.name}" must end in {" or ".join(allowed)}')
-    return path
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a file beside `path` and then give it its name, so that nobody sees half a file."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
     return path

@@ -17,10 +17,11 @@ SAMPLES = 64
 
 
 class Rays(NamedTuple):
-    """The N rays of some pictures that meet the unit sphere: origins and unit directions (N, 3), near and far (N,).
+    """The N rays of some pictures that meet the unit sphere: origins and unit directions (N, 3),
+    near and far (N,).
 
-    near and far are the distances at which a ray enters and leaves the sphere; pixel (N,) int64 is where it belongs in
-    the pictures, as an index into their V * H * W pixels.
+    near and far are the distances at which a ray enters and leaves the sphere; pixel (N,) int64 is
+    where it belongs in the pictures, as an index into their V * H * W pixels.
     """
 
     origins: Tensor
@@ -35,9 +36,11 @@ class Rays(NamedTuple):
 
 
 class Marched(NamedTuple):
-    """What N rays see: rgb (N, 3), opacity and depth (N,), normals (N, 3) or None; and S samples along each, (N, S).
+    """What N rays see: rgb (N, 3), opacity and depth (N,), normals (N, 3) or None; and S samples
+    along each, (N, S).
 
-    weights: each sample's share of the pixel; z: its distance from the camera; facing: normal . direction, or None.
+    weights: each sample's share of the pixel; z: its distance from the camera; facing: normal .
+    direction, or None.
     """
 
     rgb: Tensor
@@ -50,11 +53,13 @@ class Marched(NamedTuple):
 
 
 class Rendering(NamedTuple):
-    """V pictures of H x W pixels: rgb (V, 3, H, W), opacity and depth (V, 1, H, W), normals (V, 3, H, W) or None.
+    """V pictures of H x W pixels: rgb (V, 3, H, W), opacity and depth (V, 1, H, W), normals (V, 3,
+    H, W) or None.
 
-    rgb in [0, 1]. depth: expected distance from the camera to what is seen, 0 where there is nothing. normals: unit
-    vectors of the world, 0 where there is nothing. For the N rays that meet the unit sphere, `pixel` (N,) is their place
-    among the V * H * W pixels, and weights, z and facing (N, S) are their samples', as in `Marched`.
+    rgb in [0, 1]. depth: expected distance from the camera to what is seen, 0 where there is
+    nothing. normals: unit vectors of the world, 0 where there is nothing. For the N rays that meet
+    the unit sphere, `pixel` (N,) is their place among the V * H * W pixels, and weights, z and
+    facing (N, S) are their samples', as in `Marched`.
     """
 
     rgb: Tensor
@@ -67,33 +72,63 @@ class Rendering(NamedTuple):
     pixel: Tensor
 
 
-def render(field: Field, cameras: Sequence[Camera], size: int, samples: int = SAMPLES,
-           generator: torch.Generator | None = None, occupancy: Occupancy | None = None,
-           background: float | Tensor = 1.0, normals: bool = False) -> Rendering:
+def render(
+    field: Field,
+    cameras: Sequence[Camera],
+    size: int,
+    samples: int = SAMPLES,
+    generator: torch.Generator | None = None,
+    occupancy: Occupancy | None = None,
+    background: float | Tensor = 1.0,
+    normals: bool = False,
+) -> Rendering:
     """Pictures of a field from some cameras, differentiable in the field's parameters.
 
         rgb = sum_i weights_i colour_i + (1 - sum_i weights_i) background    over `samples` points of each pixel's ray
 
-    size: pixels a side. generator: each sample falls anywhere in its part of the ray; None puts it in the middle, for
-    repeatable pictures. occupancy: samples in cells that it holds empty count as empty and cost nothing. background: a
-    number or (3,). normals: also find normals, at about twice the time.
+    size: pixels a side. generator: each sample falls anywhere in its part of the ray; None puts it
+    in the middle, for repeatable pictures. occupancy: samples in cells that it holds empty count as
+    empty and cost nothing. background: a number or (3,). normals: also find normals, at about twice
+    the time.
     Raises ValueError for a camera in the unit sphere, and what `Camera` and `rays` raise.
     """
     cameras = check_cameras(cameras)
     views, lines = len(cameras), sight(cameras, size, field.dtype, field.device)
     seen = march(field, lines, samples, generator, occupancy, background, normals)
     nothing = _background(background, seen.rgb)
+
     def picture(values, beyond=0.0):
         values = values.reshape(len(lines.pixel), -1)
-        beyond = torch.as_tensor(beyond, dtype=values.dtype, device=values.device).expand(views * size * size, values.shape[1])
-        return beyond.index_copy(0, lines.pixel, values).reshape(views, size, size, -1).permute(0, 3, 1, 2).contiguous()
-    return Rendering(picture(seen.rgb, nothing), picture(seen.opacity), picture(seen.depth),
-                     None if seen.normals is None else picture(seen.normals), seen.weights, seen.z, seen.facing, lines.pixel)
+        beyond = torch.as_tensor(beyond, dtype=values.dtype, device=values.device).expand(
+            views * size * size, values.shape[1]
+        )
+        return (
+            beyond.index_copy(0, lines.pixel, values)
+            .reshape(views, size, size, -1)
+            .permute(0, 3, 1, 2)
+            .contiguous()
+        )
+
+    return Rendering(
+        picture(seen.rgb, nothing),
+        picture(seen.opacity),
+        picture(seen.depth),
+        None if seen.normals is None else picture(seen.normals),
+        seen.weights,
+        seen.z,
+        seen.facing,
+        lines.pixel,
+    )
 
 
-def sight(cameras: Sequence[Camera], size: int, dtype: torch.dtype = torch.float32,
-          device: torch.device | str = "cpu") -> Rays:
-    """The rays of square pictures that meet the unit sphere; each camera's are worked out once and then kept.
+def sight(
+    cameras: Sequence[Camera],
+    size: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Rays:
+    """The rays of square pictures that meet the unit sphere; each camera's are worked out once and
+    then kept.
 
     Raises ValueError for a camera in the unit sphere.
     """
@@ -101,29 +136,37 @@ def sight(cameras: Sequence[Camera], size: int, dtype: torch.dtype = torch.float
     if len(each) == 1:
         return each[0]
     pixel = torch.cat([lines.pixel + view * size * size for view, lines in enumerate(each)])
-    return Rays(*(torch.cat(parts) for parts in zip(*(lines[:4] for lines in each), strict=True)), pixel)
+    return Rays(
+        *(torch.cat(parts) for parts in zip(*(lines[:4] for lines in each), strict=True)), pixel
+    )
 
 
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)  # what is kept must serve later calls that want gradients
 def _sight(camera, size, dtype, device):
     if camera.distance <= 1:
-        raise ValueError(f"the camera stands inside the unit sphere that holds the scene (distance {camera.distance:g}); "
-                         "its distance must be greater than 1")
+        raise ValueError(
+            f"the camera stands inside the unit sphere that holds the scene (distance {camera.distance:g}); "
+            "its distance must be greater than 1"
+        )
     origins, directions = (part.reshape(-1, 3) for part in rays([camera], size, torch.float64))
     near, far, hit = sphere(origins, directions)
     pixel = hit.nonzero().squeeze(1)
-    found = (part.index_select(0, pixel).to(device, dtype) for part in (origins, directions, near, far))
+    found = (
+        part.index_select(0, pixel).to(device, dtype) for part in (origins, directions, near, far)
+    )
     return Rays(*found, pixel.to(device))
 
 
 def sphere(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where rays (N, 3) enter and leave the unit sphere, and whether they meet it: near, far, hit, each (N,).
+    """Where rays (N, 3) enter and leave the unit sphere, and whether they meet it: near, far, hit,
+    each (N,).
 
         |origin + z direction|^2 = 1   gives   z = -along -+ sqrt(along^2 - (|origin|^2 - 1)),  along = origin . direction
 
-    By hand: from (0, 0, 3) towards (0, 0, -1): along = -3, the root is sqrt(9 - 8) = 1, so near = 2 and far = 4.
-    Rays that miss have near = far, and hit is false. Directions are unit vectors; origins lie outside the sphere.
+    By hand: from (0, 0, 3) towards (0, 0, -1): along = -3, the root is sqrt(9 - 8) = 1, so near = 2
+    and far = 4. Rays that miss have near = far, and hit is false. Directions are unit vectors;
+    origins lie outside the sphere.
     """
     along = (origins * directions).sum(1)
     square = along.square() - origins.square().sum(1) + 1
@@ -131,32 +174,52 @@ def sphere(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return -along - root, -along + root, (square > 0) & (along < 0)
 
 
-def march(field: Field, lines: Rays, samples: int = SAMPLES, generator: torch.Generator | None = None,
-          occupancy: Occupancy | None = None, background: float | Tensor = 1.0, normals: bool = False) -> Marched:
-    """What rays see of a field: one sample in each of `samples` equal parts of a ray's way through the unit sphere.
+def march(
+    field: Field,
+    lines: Rays,
+    samples: int = SAMPLES,
+    generator: torch.Generator | None = None,
+    occupancy: Occupancy | None = None,
+    background: float | Tensor = 1.0,
+    normals: bool = False,
+) -> Marched:
+    """What rays see of a field: one sample in each of `samples` equal parts of a ray's way through
+    the unit sphere.
 
         delta = (far - near) / samples;   z_i = near + delta (i + u_i),   u_i drawn from [0, 1), or 1/2 without a generator
 
-    A sample stands for the whole of its part, wherever in it it falls, so that the parts add up to the way. By hand: near
-    2, far 4 and 4 samples give delta 0.5 and the middles 2.25, 2.75, 3.25, 3.75.
+    A sample stands for the whole of its part, wherever in it it falls, so that the parts add up to
+    the way. By hand: near 2, far 4 and 4 samples give delta 0.5 and the middles 2.25, 2.75, 3.25,
+    3.75.
     Raises ValueError for fewer than one sample.
     """
     if not isinstance(samples, int) or samples < 1:
         raise ValueError(f"samples must be an int of at least 1, got {samples!r}")
     delta = ((lines.far - lines.near) / samples)[:, None]
     part = torch.arange(samples, dtype=delta.dtype, device=delta.device)
-    u = 0.5 if generator is None else torch.rand(len(delta), samples, generator=generator, dtype=delta.dtype,
-                                                 device=generator.device).to(delta.device)
+    u = (
+        0.5
+        if generator is None
+        else torch.rand(
+            len(delta), samples, generator=generator, dtype=delta.dtype, device=generator.device
+        ).to(delta.device)
+    )
     z = torch.addcmul(lines.near[:, None], delta, part + u)
-    points = torch.addcmul(lines.origins[:, None], z[..., None], lines.directions[:, None]).reshape(-1, 3)
+    points = torch.addcmul(lines.origins[:, None], z[..., None], lines.directions[:, None]).reshape(
+        -1, 3
+    )
     kept = None if occupancy is None else occupancy(points).nonzero().squeeze(1)
     asked = points if kept is None else points.index_select(0, kept)
+
     def spread(values):  # (..., P) back to all samples (..., N, S), 0 for those that were skipped
         if kept is not None:
             values = values.new_zeros(*values.shape[:-1], z.numel()).index_copy(-1, kept, values)
         return values.reshape(*values.shape[:-1], *z.shape)
+
     density, *vectors = field.with_normals(asked) if normals else field(asked)
-    colour, *normal = (spread(values.T) for values in vectors)  # (3, N, S): sums over the last axis are the quickest
+    colour, *normal = (
+        spread(values.T) for values in vectors
+    )  # (3, N, S): sums over the last axis are the quickest
     weights = composite(spread(density), delta)
     opacity = weights.sum(1)
     rgb = (weights * colour).sum(2).T + (1 - opacity)[:, None] * _background(background, colour)
@@ -164,11 +227,14 @@ def march(field: Field, lines: Rays, samples: int = SAMPLES, generator: torch.Ge
     if not normals:
         return Marched(rgb, opacity, depth, None, weights, z, None)
     facing = (normal[0] * lines.directions.T[..., None]).sum(0)
-    return Marched(rgb, opacity, depth, F.normalize((weights * normal[0]).sum(2).T, dim=1), weights, z, facing)
+    return Marched(
+        rgb, opacity, depth, F.normalize((weights * normal[0]).sum(2).T, dim=1), weights, z, facing
+    )
 
 
 def transmittance(density: Tensor, delta: Tensor) -> Tensor:
-    """The share of light that comes through to each sample from the camera: T (N, S), for density (N, S).
+    """The share of light that comes through to each sample from the camera: T (N, S), for density
+    (N, S).
 
         T_i = exp(-sum_{j<i} density_j delta_j)
 
@@ -180,13 +246,15 @@ def transmittance(density: Tensor, delta: Tensor) -> Tensor:
 
 
 def composite(density: Tensor, delta: Tensor) -> Tensor:
-    """Each sample's weight in its pixel (N, S): the light that comes through to it times the share that it stops.
+    """Each sample's weight in its pixel (N, S): the light that comes through to it times the share
+    that it stops.
 
         weights_i = T_i (1 - exp(-density_i delta_i))
 
-    By hand: three samples of density 1 and delta ln 2 each stop half of what reaches them, T = (1, 1/2, 1/4): weights
-    (1/2, 1/4, 1/8), opacity 7/8. Red, green and blue samples in this order before white (1, 1, 1) then give
-    rgb = (1/2, 1/4, 1/8) + 1/8 = (5/8, 3/8, 1/4). Source: arXiv 2003.08934, eq. 3.
+    By hand: three samples of density 1 and delta ln 2 each stop half of what reaches them, T = (1,
+    1/2, 1/4): weights (1/2, 1/4, 1/8), opacity 7/8. Red, green and blue samples in this order
+    before white (1, 1, 1) then give rgb = (1/2, 1/4, 1/8) + 1/8 = (5/8, 3/8, 1/4). Source: arXiv
+    2003.08934, eq. 3.
     """
     return transmittance(density, delta) * -torch.expm1(-density * delta)
 

@@ -1,7 +1,8 @@
-"""Controls that recompute: seed, t, CFG and method, over a pure function that draws a figure and states a fact.
+"""Controls that recompute: seed, t, CFG and method, over a pure function that draws a figure and
+states a fact.
 
-No Output widget and no display updates: a control's change writes a picture and a line of text, in a browser and under
-a test alike. The same settings are drawn once.
+No Output widget and no display updates: a control's change writes a picture and a line of text, in
+a browser and under a test alike. The same settings are drawn once.
 """
 
 from __future__ import annotations
@@ -27,33 +28,61 @@ def t_control(levels: Sequence[int], value: int | None = None) -> widgets.Select
     """A slider over the timesteps of a path, noisiest on the left."""
     levels = [int(t) for t in levels]
     value = levels[len(levels) // 2] if value is None else min(levels, key=lambda t: abs(t - value))
-    return widgets.SelectionSlider(options=levels, value=value, description="t", continuous_update=False, **WIDE)
+    return widgets.SelectionSlider(
+        options=levels, value=value, description="t", continuous_update=False, **WIDE
+    )
 
 
 def cfg_control(value: float = 7.5, largest: float = 30.0) -> widgets.FloatSlider:
     """A slider over guidance, from 1 (none) up."""
-    return widgets.FloatSlider(value, min=1.0, max=largest, step=0.5, description="CFG", continuous_update=False,
-                               readout_format=".1f", **WIDE)
+    return widgets.FloatSlider(
+        value,
+        min=1.0,
+        max=largest,
+        step=0.5,
+        description="CFG",
+        continuous_update=False,
+        readout_format=".1f",
+        **WIDE,
+    )
 
 
 def fraction_control(name: str, value: float) -> widgets.FloatSlider:
     """A slider over fractions of the schedule."""
-    return widgets.FloatSlider(value, min=0.04, max=1.0, step=0.02, description=name, continuous_update=False,
-                               readout_format=".2f", **WIDE)
+    return widgets.FloatSlider(
+        value,
+        min=0.04,
+        max=1.0,
+        step=0.02,
+        description=name,
+        continuous_update=False,
+        readout_format=".2f",
+        **WIDE,
+    )
 
 
 def choice_control(name: str, options: Sequence[str], value: str | None = None) -> widgets.Dropdown:
     """A menu, of methods or prompts."""
-    return widgets.Dropdown(options=list(options), value=value or options[0], description=name, **WIDE)
+    return widgets.Dropdown(
+        options=list(options), value=value or options[0], description=name, **WIDE
+    )
 
 
 class Explorer(widgets.VBox):
     """Controls above a picture and a fact, all drawn by one function; see `explore`."""
 
-    def __init__(self, draw: Callable[..., tuple[Figure, str]], controls: dict[str, widgets.Widget], cache: int):
+    def __init__(
+        self,
+        draw: Callable[..., tuple[Figure, str]],
+        controls: dict[str, widgets.Widget],
+        cache: int,
+    ):
         self.controls = controls
         self._draw = lru_cache(maxsize=cache)(lambda *values: self._drawn(draw, values))
-        self.picture, self._line = widgets.Image(format="png", layout=widgets.Layout(width="max-content")), widgets.HTML()
+        self.picture, self._line = (
+            widgets.Image(format="png", layout=widgets.Layout(width="max-content")),
+            widgets.HTML(),
+        )
         self.fact = ""
         super().__init__([*controls.values(), self._line, self.picture])
         for control in controls.values():
@@ -65,9 +94,13 @@ class Explorer(widgets.VBox):
         return png(figure), fact
 
     def refresh(self) -> None:
-        """Draw for the controls' values, and show an error in the fact's place, since a callback has no other."""
+        """Draw for the controls' values, and show an error in the fact's place, since a callback
+        has no other.
+        """
         try:
-            self.picture.value, self.fact = self._draw(*(control.value for control in self.controls.values()))
+            self.picture.value, self.fact = self._draw(
+                *(control.value for control in self.controls.values())
+            )
             self._line.value = escape(self.fact)
         except Exception as error:
             self.fact = f"{type(error).__name__}: {error}"
@@ -85,9 +118,13 @@ class Explorer(widgets.VBox):
         return f"Explorer({', '.join(self.controls)})"
 
 
-def explore(draw: Callable[..., tuple[Figure, str]], cache: int = 64, **controls: widgets.Widget) -> Explorer:
-    """A live figure: `draw(**values)` returns a figure and a fact, and is called with the controls' values.
+def explore(
+    draw: Callable[..., tuple[Figure, str]], cache: int = 64, **controls: widgets.Widget
+) -> Explorer:
+    """A live figure: `draw(**values)` returns a figure and a fact, and is called with the controls'
+    values.
 
-    draw: pure, since its results are kept (`cache` of them). controls: by the names of draw's arguments.
+    draw: pure, since its results are kept (`cache` of them). controls: by the names of draw's
+    arguments.
     """
     return Explorer(draw, controls, cache)

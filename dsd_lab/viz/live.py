@@ -1,4 +1,6 @@
-"""Watching a run as it goes: the current picture and the time left in a notebook, a line of text elsewhere."""
+"""Watching a run as it goes: the current picture and the time left in a notebook, a line of text
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,24 @@ import torch
 from torch import Tensor
 
 from ..cameras import Camera, orbit
-from ..distill import Loop, Run
+from ..distill.pictures import Loop, Run
 
 
 class Live:
     """A progress callback: `text_to_3d(..., progress=Live())`, `run.finish(Live())`.
 
-    In a notebook it displays a picture that follows the run, a new one at most every `seconds`; elsewhere it is a bar on
-    stderr, where that is a terminal. cameras: from where a scene is shown. size: side of its pictures in pixels. notebook:
-    None finds out.
+    In a notebook it displays a picture that follows the run, a new one at most every `seconds`;
+    elsewhere it is a bar on stderr, where that is a terminal. cameras: from where a scene is shown.
+    size: side of its pictures in pixels. notebook: None finds out.
     """
 
-    def __init__(self, seconds: float = 1.0, cameras: tuple[Camera, ...] = orbit(4), size: int = 96,
-                 notebook: bool | None = None):
+    def __init__(
+        self,
+        seconds: float = 1.0,
+        cameras: tuple[Camera, ...] = orbit(4),
+        size: int = 96,
+        notebook: bool | None = None,
+    ):
         self.seconds, self.cameras, self.size = seconds, cameras, size
         self.notebook = in_notebook() if notebook is None else notebook
         self.began = self.shown = None
@@ -38,7 +45,9 @@ class Live:
         elif done or now - self.shown >= self.seconds:
             taken = run.index - self.first
             left = (now - self.began) * (run.steps - run.index) / taken if taken else float("nan")
-            self.line.value = f"step {run.index} of {run.steps}" + ("" if done else f", about {left:.0f} s left")
+            self.line.value = f"step {run.index} of {run.steps}" + (
+                "" if done else f", about {left:.0f} s left"
+            )
             self.picture.value = as_png(self.look(run))
             self.shown = time.perf_counter()
 
@@ -58,7 +67,9 @@ class Live:
         self.shown -= self.seconds
 
     def look(self, run: Loop) -> Tensor:
-        """What the run has made so far: the pictures of a `Run`, or the scene from `cameras`; (n, 3, H, W) in [0, 1]."""
+        """What the run has made so far: the pictures of a `Run`, or the scene from `cameras`; (n,
+        3, H, W) in [0, 1].
+        """
         return run.images if isinstance(run, Run) else run.scene.images(self.cameras, self.size)
 
 

@@ -16,7 +16,9 @@ from torch import Tensor
 from ..sampling import Trajectory
 
 DPI = 110
-TILE = 0.8  # inches a picture, about: a whole number of dots for each of its pixels, so that it is crisp and small to store
+# inches a picture, about: a whole number of dots for each of its pixels, so that it is crisp and
+# small to store
+TILE = 0.8
 GAP = 0.06  # between pictures, as a fraction of their side
 MARGIN = 0.1  # inches around a figure's contents
 NARROWEST = 2.6  # inches, for a figure with a line of text across it
@@ -31,15 +33,22 @@ def montage(rows: Sequence[Sequence[Tensor]]) -> Tensor:
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             top, left = i * (height + gap), j * (width + gap)
-            sheet[:, top:top + height, left:left + width] = picture.detach().cpu()
+            sheet[:, top : top + height, left : left + width] = picture.detach().cpu()
     return sheet.permute(1, 2, 0)
 
 
-def sheet(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = (), title: str = "", credit: str = "",
-          tile: float = TILE) -> Figure:
-    """Labelled rows of pictures: rows {label: pictures (3, H, W)}, a heading for each column, a line of credit below.
+def sheet(
+    rows: Mapping[str, Sequence[Tensor]],
+    columns: Sequence[str] = (),
+    title: str = "",
+    credit: str = "",
+    tile: float = TILE,
+) -> Figure:
+    """Labelled rows of pictures: rows {label: pictures (3, H, W)}, a heading for each column, a
+    line of credit below.
 
-    Texts too long for their place go on over several lines. Raises ValueError if there is nothing to show.
+    Texts too long for their place go on over several lines. Raises ValueError if there is nothing
+    to show.
     """
     if not rows or not all(len(row) for row in rows.values()):
         raise ValueError("nothing to show: give at least one row with at least one picture")
@@ -48,29 +57,65 @@ def sheet(rows: Mapping[str, Sequence[Tensor]], columns: Sequence[str] = (), tit
     inch = max(1, round(tile * DPI / side)) / DPI  # of one pixel
     tile = side * inch
     pitch = side + max(1, round(GAP * side))
-    left = dots(MARGIN + 0.08 + max(text_width(line, 10) for label in rows for line in label.split("\n")))
+    left = dots(
+        MARGIN + 0.08 + max(text_width(line, 10) for label in rows for line in label.split("\n"))
+    )
     width = left + picture.shape[1] * inch + MARGIN
     if title or credit:
         width = max(width, NARROWEST)
     heads = ["\n".join(wrap(str(head), 8.5, tile)) for head in columns]
-    head_size = 8.5 * tile / max([tile, *(text_width(line, 8.5) for head in heads for line in head.split("\n"))])
-    beside = text_width(title, 11, "bold") <= width - left - MARGIN  # the title stands above the pictures if it fits there
+    head_size = (
+        8.5
+        * tile
+        / max([tile, *(text_width(line, 8.5) for head in heads for line in head.split("\n"))])
+    )
+    beside = (
+        text_width(title, 11, "bold") <= width - left - MARGIN
+    )  # the title stands above the pictures if it fits there
     titles = wrap(title, 11, width - 2 * MARGIN, "bold") if title else []
     credits = wrap(credit, 6.5, width - 2 * MARGIN) if credit else []
-    top = MARGIN + 0.19 * len(titles) + 0.145 * max((head.count("\n") + 1 for head in heads), default=0) + (0.08 if heads else 0)
+    top = (
+        MARGIN
+        + 0.19 * len(titles)
+        + 0.145 * max((head.count("\n") + 1 for head in heads), default=0)
+        + (0.08 if heads else 0)
+    )
     bottom = MARGIN + (0.06 + 0.115 * len(credits) if credits else 0)
     width, top, bottom = dots(width), dots(top), dots(bottom)
     height = top + picture.shape[0] * inch + bottom
     figure = Figure(figsize=(width, height), dpi=DPI)
-    axes = figure.add_axes((left / width, bottom / height, picture.shape[1] * inch / width, picture.shape[0] * inch / height))
+    axes = figure.add_axes(
+        (
+            left / width,
+            bottom / height,
+            picture.shape[1] * inch / width,
+            picture.shape[0] * inch / height,
+        )
+    )
     axes.imshow(picture, interpolation="nearest", aspect="auto")
     axes.set_yticks([side / 2 - 0.5 + pitch * i for i in range(len(rows))], list(rows), fontsize=10)
-    axes.set_xticks([side / 2 - 0.5 + pitch * j for j in range(len(heads))], heads, fontsize=head_size)
+    axes.set_xticks(
+        [side / 2 - 0.5 + pitch * j for j in range(len(heads))], heads, fontsize=head_size
+    )
     axes.tick_params(length=0, labelbottom=False, labeltop=True, pad=4)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    figure.text((left if beside else MARGIN) / width, 1 - 0.07 / height, "\n".join(titles), fontsize=11, va="top", weight="bold")
-    figure.text(MARGIN / width, MARGIN * 0.8 / height, "\n".join(credits), fontsize=6.5, va="bottom", color="0.4")
+    figure.text(
+        (left if beside else MARGIN) / width,
+        1 - 0.07 / height,
+        "\n".join(titles),
+        fontsize=11,
+        va="top",
+        weight="bold",
+    )
+    figure.text(
+        MARGIN / width,
+        MARGIN * 0.8 / height,
+        "\n".join(credits),
+        fontsize=6.5,
+        va="bottom",
+        color="0.4",
+    )
     return figure
 
 
@@ -82,7 +127,11 @@ def dots(inches: float) -> float:
 @lru_cache(maxsize=1024)
 def text_width(text: str, points: float, weight: str = "normal") -> float:
     """The width in inches of one line of text, mathematics included."""
-    return TextPath((0, 0), text, points, prop=FontProperties(weight=weight)).get_extents().width / 72 if text.strip() else 0.0
+    return (
+        TextPath((0, 0), text, points, prop=FontProperties(weight=weight)).get_extents().width / 72
+        if text.strip()
+        else 0.0
+    )
 
 
 def wrap(text: str, points: float, width: float, weight: str = "normal") -> list[str]:
@@ -99,26 +148,41 @@ def wrap(text: str, points: float, width: float, weight: str = "normal") -> list
     return lines
 
 
-def grid(rows: Mapping[str, Tensor], seeds: Sequence[int], title: str = "", credit: str = "", tile: float = TILE) -> Figure:
+def grid(
+    rows: Mapping[str, Tensor],
+    seeds: Sequence[int],
+    title: str = "",
+    credit: str = "",
+    tile: float = TILE,
+) -> Figure:
     """Method by seed: rows {method: images (B, 3, H, W)}, one column a seed (the paper's figure 4)."""
     return sheet(rows, [f"seed {seed}" for seed in seeds], title, credit, tile)
 
 
-def strips(path: Trajectory, item: int = 0, count: int = 9, title: str = "", credit: str = "") -> Figure:
-    """x_t and the x0-prediction side by side along one item's path, noisiest first (the paper's figure 2).
+def strips(
+    path: Trajectory, item: int = 0, count: int = 9, title: str = "", credit: str = ""
+) -> Figure:
+    """x_t and the x0-prediction side by side along one item's path, noisiest first (the paper's
+    figure 2).
 
-    x_t is shown with its contrast divided by its own spread, since pure noise has no picture scale of its own.
+    x_t is shown with its contrast divided by its own spread, since pure noise has no picture scale
+    of its own.
     """
     # closer together towards t = 0, where the picture comes out of the noise
     wanted = path.t[0] * torch.linspace(1, 0, count) ** 1.7
     index = (path.t[:, None] - wanted).abs().argmin(0).unique()
     decode = path.prior.decode
-    rows = {"$x_t$": [x_t_picture(path, k, item) for k in index], r"$\hat x_0(x_t, t)$": list(decode(path.x0[index, item]))}
+    rows = {
+        "$x_t$": [x_t_picture(path, k, item) for k in index],
+        r"$\hat x_0(x_t, t)$": list(decode(path.x0[index, item])),
+    }
     return sheet(rows, [f"t = {path.t[k]}" for k in index], title, credit)
 
 
 def x_t_picture(path: Trajectory, k: int, item: int) -> Tensor:
-    """x_t of level k as a picture (3, H, W): shrunk as it grows noisier, to the spread that the clean result has."""
+    """x_t of level k as a picture (3, H, W): shrunk as it grows noisier, to the spread that the
+    clean result has.
+    """
     x_t, final = path.x_t[k, item], path.final[item]
     return path.prior.decode((x_t * (final.std() / x_t.std()).clamp(max=1))[None])[0]
 
@@ -140,7 +204,9 @@ def small_png(figure: Figure) -> bytes:
 
 
 def show(figure: Figure):
-    """A figure as a notebook cell's picture: PNG in 256 colours, so that notebooks stay small, and with a constant text."""
+    """A figure as a notebook cell's picture: PNG in 256 colours, so that notebooks stay small, and
+    with a constant text.
+    """
     from IPython.display import Image
 
     return Image(small_png(figure))

@@ -2,6 +2,16 @@
 
 from .icons import icons
 from .pictures import PictureWorld, folder
-from .toybox import ToyboxWorld, Toys, make_toys, render, toy_shop, toybox
+from .toybox.world import ToyboxWorld, Toys, make_toys, render, toy_shop, toybox
 
-__all__ = ["PictureWorld", "Toys", "ToyboxWorld", "folder", "icons", "make_toys", "render", "toy_shop", "toybox"]
+__all__ = [
+    "PictureWorld",
+    "Toys",
+    "ToyboxWorld",
+    "folder",
+    "icons",
+    "make_toys",
+    "render",
+    "toy_shop",
+    "toybox",
+]

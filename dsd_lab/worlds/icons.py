@@ -19,9 +19,11 @@ CREDIT = (
 
 @lru_cache
 def icons(size: int = 64) -> PictureWorld:
-    """About a hundred prompts ("a dragon", "a hamburger", ...) with at least six drawings each, on white.
+    """About a hundred prompts ("a dragon", "a hamburger", ...) with at least six drawings each, on
+    white.
 
-    `size` is in pixels per side, 8 to 64. The world is shared between callers: do not write into its tensors.
+    `size` is in pixels per side, 8 to 64. The world is shared between callers: do not write into
+    its tensors.
     Raises ValueError for another size or a damaged data file.
     """
     return load(DATA).resized(size)

@@ -26,8 +26,9 @@ class Source(NamedTuple):
 class PictureWorld:
     """Pictures, the prompt each one shows, and whom to credit.
 
-    `pixels` is uint8 (N, 3, H, W), `label` is int64 (N,) and points into `prompts`, `sources` has N entries.
-    `aliases` maps other wordings to prompts; `credit` is one line to print beside pictures.
+    `pixels` is uint8 (N, 3, H, W), `label` is int64 (N,) and points into `prompts`, `sources` has N
+    entries. `aliases` maps other wordings to prompts; `credit` is one line to print beside
+    pictures.
     """
 
     name: str
@@ -66,12 +67,16 @@ class PictureWorld:
         return (self.label == self.prompts.index(self.resolve(prompt))).nonzero().flatten()
 
     def resolve(self, prompt: str) -> str:
-        """The prompt meant by `prompt`, whatever its case, spaces and article: "Dragon" is "a dragon".
+        """The prompt meant by `prompt`, whatever its case, spaces and article: "Dragon" is "a
+        dragon".
 
-        Raises TypeError for anything but a string, ValueError with the nearest prompt for an unknown one.
+        Raises TypeError for anything but a string, ValueError with the nearest prompt for an
+        unknown one.
         """
         if not isinstance(prompt, str):
-            raise TypeError(f"a prompt is a string such as {self.prompts[0]!r}, got {type(prompt).__name__}")
+            raise TypeError(
+                f"a prompt is a string such as {self.prompts[0]!r}, got {type(prompt).__name__}"
+            )
         if prompt in self.prompts:
             return prompt
         known = {_key(alias): target for alias, target in self.aliases.items()}
@@ -86,7 +91,8 @@ class PictureWorld:
     def resized(self, size: int) -> "PictureWorld":
         """The same world with pictures of size x size, from 8 to the present size; else ValueError.
 
-        Each new pixel is the mean of the block it covers where the sizes divide, else antialiased bilinear.
+        Each new pixel is the mean of the block it covers where the sizes divide, else antialiased
+        bilinear.
         """
         now = self.pixels.shape[-1]
         if size == now:
@@ -101,7 +107,8 @@ def folder(path, size: int = 64) -> PictureWorld:
     """Your own pictures as a world: one sub-folder per label, whose name is the prompt.
 
     Every picture is turned upright, put on white, padded to a square (never cropped) and resized to
-    size x size. Raises ValueError, saying which file or folder and what is allowed, if that cannot be done.
+    size x size. Raises ValueError, saying which file or folder and what is allowed, if that cannot
+    be done.
     """
     _check_size(size, LARGEST)
     root = Path(path).expanduser()
@@ -110,13 +117,17 @@ def folder(path, size: int = 64) -> PictureWorld:
         raise ValueError(f"{root} {what}; give a folder with one sub-folder of pictures per label")
     labels = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not labels:
-        raise ValueError(f"{root} has no sub-folders; give each label a sub-folder with its pictures")
+        raise ValueError(
+            f"{root} has no sub-folders; give each label a sub-folder with its pictures"
+        )
 
     files = {label: sorted(p for p in label.iterdir() if _is_picture(p)) for label in labels}
     for label, pictures in files.items():
         if not pictures:
             allowed = ", ".join(SUFFIXES)
-            raise ValueError(f"{label} has no pictures ({allowed}); put some in, or remove the folder")
+            raise ValueError(
+                f"{label} has no pictures ({allowed}); put some in, or remove the folder"
+            )
     if len(labels) == 1:
         raise ValueError(
             f'{root} has one label, "{labels[0].name}"; it needs at least two labels: with one, conditional '
@@ -158,7 +169,9 @@ def _open(path, size):
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file).convert("RGBA")
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the picture {path} ({error}); replace or remove it") from error
+        raise ValueError(
+            f"cannot read the picture {path} ({error}); replace or remove it"
+        ) from error
     side = max(picture.size)
     page = Image.new("RGBA", (side, side), "white")
     page.alpha_composite(picture, ((side - picture.width) // 2, (side - picture.height) // 2))

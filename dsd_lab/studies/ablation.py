@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:  # figures are below studies in the house: they only read what a summary holds
-    from ..study import Summary
+    from .study import Summary
 
-MEASURES = {"relative": "modes, as a share of DDIM's", "distance": "distance to the nearest",
-            "agreement": "RMSE to DDIM, seed by seed"}
+MEASURES = {
+    "relative": "modes, as a share of DDIM's",
+    "distance": "distance to the nearest",
+    "agreement": "RMSE to DDIM, seed by seed",
+}
 COLOURS = ("#4269d0", "#e4572e", "#2f8f43", "#a463f2", "#9c6b4e", "#0f8b8d", "#b8860b")
 
 
 def dots(groups: Mapping[str, Mapping[str, Summary]], credit: str = "") -> Figure:
-    """Groups {what is varied: {setting: summary}} as dots with 95 % intervals over seeds, one panel a measure.
+    """Groups {what is varied: {setting: summary}} as dots with 95 % intervals over seeds, one panel
+    a measure.
 
     Raises ValueError if there is nothing to show.
     """
@@ -37,8 +41,14 @@ def dots(groups: Mapping[str, Mapping[str, Summary]], credit: str = "") -> Figur
             for panel, measure in zip(panels, MEASURES, strict=True):
                 e = getattr(summary, measure)
                 if e is not None:
-                    bar = None if math.isnan(e.low) else [[max(e.value - e.low, 0)], [max(e.high - e.value, 0)]]
-                    panel.errorbar(e.value, y, xerr=bar, fmt="o", ms=5, color=colour, capsize=2, lw=1.2)
+                    bar = (
+                        None
+                        if math.isnan(e.low)
+                        else [[max(e.value - e.low, 0)], [max(e.high - e.value, 0)]]
+                    )
+                    panel.errorbar(
+                        e.value, y, xerr=bar, fmt="o", ms=5, color=colour, capsize=2, lw=1.2
+                    )
         y += 1.2
     panels[0].set_yticks(ticks, labels, fontsize=8.5)
     for tick, label in zip(panels[0].get_yticklabels(), labels, strict=True):

@@ -12,12 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from .priors import MODELS, PipelinePrior
-from .quality import NEAR_COPY, UNSEEN, VIEWS, Quality, ViewQuality, colour_and_kind
-from .report import write_file
-from .train import held_out_pairs
-from .viz.pictures import sheet, small_png
-from .worlds.toybox import COLOURS, KINDS
+from ..files import write_file
+from ..priors import MODELS, PipelinePrior
+from ..viz.pictures import sheet, small_png
+from ..worlds.toybox.world import COLOURS, KINDS
+from .exams import NEAR_COPY, UNSEEN, VIEWS, Quality, ViewQuality, colour_and_kind
+from .text_to_image import held_out_pairs
 
 CARD = """---
 license: {licence}
@@ -60,7 +60,9 @@ diffusers. {limits} It is a teaching model, not an image generator.
 """
 
 OF_PICTURES = {
-    "also": "", "each": "8 for each prompt", "knows": "the {prompts} prompts that it was trained on",
+    "also": "",
+    "each": "8 for each prompt",
+    "knows": "the {prompts} prompts that it was trained on",
     "use": """import dsd_lab
 prior = dsd_lab.load_prior("{name}")
 
@@ -79,12 +81,14 @@ near-copies says how often.""",
 | distance to the nearest picture of the prompt | {distance:.3f} | |
 | distance between two of one prompt | {pairwise:.3f} | {data_pairwise:.3f} |
 | precision, recall (3 neighbours, pixels) | {precision:.2f}, {recall:.2f} | |
-| autoencoder's reconstruction | | {reconstruction:.1f} dB |"""}
+| autoencoder's reconstruction | | {reconstruction:.1f} dB |""",
+}
 
 OF_VIEWS = {
     "also": """
 Beside the prompt it is told the camera: eight numbers, which the UNet takes as its class label.""",
-    "each": "of every prompt 2 from each of 4 cameras", "knows": "{kinds} kinds of toys in {colours} colours",
+    "each": "of every prompt 2 from each of 4 cameras",
+    "knows": "{kinds} kinds of toys in {colours} colours",
     "use": """import dsd_lab
 from dsd_lab.cameras import Camera
 prior = dsd_lab.load_prior("{name}")
@@ -116,16 +120,21 @@ the nearest by RMSE, its colour that of the nearest histogram of colours. The ri
 | closer than {near:g} to a toy of the training | {near_copies:.1%} | |
 | distance to the nearest toy of the training | {distance:.3f} | {data_distance:.3f} |
 | distance between two of one kind | {pairwise:.3f} | {data_pairwise:.3f} |
-| autoencoder's reconstruction | | {reconstruction:.1f} dB |"""}
+| autoencoder's reconstruction | | {reconstruction:.1f} dB |""",
+}
 
-TRAINED = ("the autoencoder {autoencoder_steps} steps of {autoencoder_batch} pictures, learning rate {autoencoder_lr:g}, "
-           "{autoencoder_minutes:.0f} minutes")
+TRAINED = (
+    "the autoencoder {autoencoder_steps} steps of {autoencoder_batch} pictures, learning rate {autoencoder_lr:g}, "
+    "{autoencoder_minutes:.0f} minutes"
+)
 TAKEN = "the autoencoder is that of `{autoencoder}`, as it is"
 BORROWED = """ The autoencoder is `{autoencoder}`'s; its weights come under
 the terms of the pictures that it was trained on: {its_credit}"""
 
 
-def write_card(prior: PipelinePrior, measured: Quality | ViewQuality, samples: Tensor, folder: Path) -> None:
+def write_card(
+    prior: PipelinePrior, measured: Quality | ViewQuality, samples: Tensor, folder: Path
+) -> None:
     """Write README.md, samples.png, quality.json and checksums.sha256 into a mini's folder.
 
     samples: as `measure` returns them.
@@ -138,13 +147,27 @@ def write_card(prior: PipelinePrior, measured: Quality | ViewQuality, samples: T
     write_file(folder / "quality.json", json.dumps(asdict(measured), indent=1) + "\n")
     texts = OF_VIEWS if of_views else OF_PICTURES
     values = {
-        **recipe, **facts, **asdict(measured), "name": prior.name, "network_steps": recipe["steps"], "near": NEAR_COPY,
-        "steps": measured.steps, "autoencoder_minutes": facts["minutes"]["autoencoder"], "minutes": facts["minutes"]["network"],
-        "prediction": recipe["prediction"].replace("_", " "), "example": prior.prompts[len(prior.prompts) // 4],
+        **recipe,
+        **facts,
+        **asdict(measured),
+        "name": prior.name,
+        "network_steps": recipe["steps"],
+        "near": NEAR_COPY,
+        "steps": measured.steps,
+        "autoencoder_minutes": facts["minutes"]["autoencoder"],
+        "minutes": facts["minutes"]["network"],
+        "prediction": recipe["prediction"].replace("_", " "),
+        "example": prior.prompts[len(prior.prompts) // 4],
         "licence": "apache-2.0" if of_views and not autoencoder else "cc-by-4.0",
-        "kinds": len(KINDS), "colours": len(COLOURS), "unseen": UNSEEN * len(KINDS),
-        "borrowed": BORROWED.format(autoencoder=autoencoder, its_credit=credit_of(autoencoder)) if autoencoder else "",
-        "parameters": millions((prior.unet, prior.vae, prior.pipe.text_encoder)), "size": megabytes(folder)}
+        "kinds": len(KINDS),
+        "colours": len(COLOURS),
+        "unseen": UNSEEN * len(KINDS),
+        "borrowed": BORROWED.format(autoencoder=autoencoder, its_credit=credit_of(autoencoder))
+        if autoencoder
+        else "",
+        "parameters": millions((prior.unet, prior.vae, prior.pipe.text_encoder)),
+        "size": megabytes(folder),
+    }
     values |= {name: text.format(**values) for name, text in texts.items()}
     values["autoencoder"] = (TAKEN if autoencoder else TRAINED).format(**values)
     write_file(folder / "README.md", CARD.format(**values))
@@ -153,7 +176,11 @@ def write_card(prior: PipelinePrior, measured: Quality | ViewQuality, samples: T
 
 def weight_files(folder: Path) -> list[Path]:
     """A pipeline folder's weights, without a training's checkpoints."""
-    return [file for file in sorted(folder.rglob("*.safetensors")) if "checkpoint" not in file.relative_to(folder).parts]
+    return [
+        file
+        for file in sorted(folder.rglob("*.safetensors"))
+        if "checkpoint" not in file.relative_to(folder).parts
+    ]
 
 
 def megabytes(folder: Path) -> float:
@@ -169,33 +196,48 @@ def millions(modules: Iterable[nn.Module]) -> float:
 def checksums(folder: Path) -> str:
     """A line for each weight file and for the index: its SHA-256 and its name."""
     files = [*weight_files(folder), folder / "model_index.json"]
-    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}" for file in files]
+    lines = [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder).as_posix()}"
+        for file in files
+    ]
     return "\n".join(lines) + "\n"
 
 
 def credit_of(mini: str) -> str:
     """Whose pictures a shipped mini, or a pipeline's folder, was trained on, as far as it says."""
     note = (MODELS / mini if (MODELS / mini).is_dir() else Path(mini)) / "training.json"
-    return json.loads(note.read_text(encoding="utf-8"))["credit"] if note.is_file() else "see that model's card."
+    return (
+        json.loads(note.read_text(encoding="utf-8"))["credit"]
+        if note.is_file()
+        else "see that model's card."
+    )
 
 
 def pictures_sheet(prior: PipelinePrior, samples: Tensor, credit: str) -> Figure:
     """The first sample (P, S, 3, H, W) of every prompt, twelve in a row."""
-    rows = {" " * k: samples[i:i + 12, 0] for k, i in enumerate(range(0, len(samples), 12))}
+    rows = {" " * k: samples[i : i + 12, 0] for k, i in enumerate(range(0, len(samples), 12))}
     return sheet(rows, title="One sample of every prompt", credit=credit, tile=0.7)
 
 
 def views_sheet(prior: PipelinePrior, samples: Tensor, credit: str) -> Figure:
-    """A row a kind: from all `VIEWS`, then in all colours, held-out pairs framed; the first of samples (P, S, V, 3, H, W)."""
+    """A row a kind: from all `VIEWS`, then in all colours, held-out pairs framed; the first of
+    samples (P, S, V, 3, H, W).
+    """
     first = dict(zip(map(colour_and_kind, prior.world.prompts), samples[:, 0], strict=True))
     held_out = held_out_pairs()
     gap = torch.ones_like(samples[0, 0, 0])
+
     def tile(pair):
         picture = first[pair][0].clone() if pair in first else gap
         if pair in held_out:
             for edge in (picture[:, :2], picture[:, -2:], picture[:, :, :2], picture[:, :, -2:]):
                 edge.fill_(0.0)
         return picture
-    rows = {kind: [*first["", kind], gap, *(tile((colour, kind)) for colour in COLOURS)] for kind in KINDS if ("", kind) in first}
+
+    rows = {
+        kind: [*first["", kind], gap, *(tile((colour, kind)) for colour in COLOURS)]
+        for kind in KINDS
+        if ("", kind) in first
+    }
     heads = [*(f"{camera.azimuth % 360:g}°" for camera in VIEWS), "", *COLOURS]
     return sheet(rows, heads, "Every kind from four sides, and in every colour", credit, tile=0.6)

@@ -1,4 +1,6 @@
-"""Pictures of toys: rays are marched to the surface by its distance, and coloured under a light that stays in place."""
+"""Pictures of toys: rays are marched to the surface by its distance, and coloured under a light
+that stays in place.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, max_pool2d, normalize
 
-from ..cameras import Camera, check_cameras, rays
-from .toybox_toys import Toys
+from ...cameras import Camera, check_cameras, rays
+from .toys import Toys
 
-LIGHT = normalize(torch.tensor([0.45, 0.75, 0.55]), dim=0)  # towards the light; it stays where it is when a camera moves
+LIGHT = normalize(
+    torch.tensor([0.45, 0.75, 0.55]), dim=0
+)  # towards the light; it stays where it is when a camera moves
 
 
 class Pictures(NamedTuple):
@@ -25,7 +29,9 @@ class Pictures(NamedTuple):
 
 @torch.no_grad()
 def render(toys: Toys, cameras: Sequence[Camera], size: int = 64) -> Pictures:
-    """Pictures of every toy from every camera, size x size: one ray a pixel, and four where neighbours differ."""
+    """Pictures of every toy from every camera, size x size: one ray a pixel, and four where
+    neighbours differ.
+    """
     cameras = check_cameras(cameras)
     rgb = torch.ones(len(toys), len(cameras), 3, size, size)
     alpha, depth = torch.zeros(2, len(toys), len(cameras), 1, size, size)
@@ -40,7 +46,9 @@ def _pictures(toys, cameras, size):
     """The fields of Pictures, for toys that are few enough to be rendered at once."""
     shape = (len(toys), len(cameras), size, size)
     ray, t = _cones(toys, cameras, size)
-    picture = torch.zeros(len(toys), len(cameras) * size * size + 1, 5)  # the last is for rays that are not there
+    picture = torch.zeros(
+        len(toys), len(cameras) * size * size + 1, 5
+    )  # the last is for rays that are not there
     _put(picture, ray, _seen(toys, cameras, size, ray, t))
 
     flat = picture[:, :-1].reshape(-1, size, size, 5).movedim(-1, 1)
@@ -55,15 +63,28 @@ def _pictures(toys, cameras, size):
 
 
 def _seen(toys, cameras, size, ray, t):
-    """What rays (N, P) meet from distances t on: colour, distance and 1, or zeros for nothing: (N, P, 5)."""
+    """What rays (N, P) meet from distances t on: colour, distance and 1, or zeros for nothing: (N,
+    P, 5).
+    """
     seen, met = (torch.zeros(len(ray), ray.shape[1] + 1, channels) for channels in (5, 1))
     place = torch.arange(ray.shape[1]).expand_as(ray).where(ray >= 0, -1)
     now, now_t, now_place = ray, t, place
-    for steps in (3, 2, 3, 4, 6, 10, 20, 40):  # rays that have met something, or nothing, leave between rounds
+    for steps in (
+        3,
+        2,
+        3,
+        4,
+        6,
+        10,
+        20,
+        40,
+    ):  # rays that have met something, or nothing, leave between rounds
         now_t, busy = _march(toys, _lines(cameras, size, now), now_t, 0.0, steps)
         _put(met, now_place, now_t[..., None])
         now, now_t, now_place = _keep(busy & (now >= 0), now, now_t, now_place.where(now >= 0, -1))
-    _put(met, now_place.where(now >= 0, -1), torch.full((*now.shape, 1), torch.inf))  # they graze it
+    _put(
+        met, now_place.where(now >= 0, -1), torch.full((*now.shape, 1), torch.inf)
+    )  # they graze it
     met = met[:, :-1, 0]
     ray, t, place = _keep((ray >= 0) & (met < _lines(cameras, size, ray).far), ray, met, place)
     lines = _lines(cameras, size, ray)
@@ -75,18 +96,23 @@ def _seen(toys, cameras, size, ray, t):
 
 
 def _shaded(toys, points):
-    """Colour times light at points on the surface: some from everywhere, more on what faces LIGHT, less in corners."""
-    slope = toys.sdf(points + 0.05 * LIGHT) / 0.05  # the cosine between the surface's normal and the light
+    """Colour times light at points on the surface: some from everywhere, more on what faces LIGHT,
+    less in corners.
+    """
+    slope = (
+        toys.sdf(points + 0.05 * LIGHT) / 0.05
+    )  # the cosine between the surface's normal and the light
     room = toys.sdf(points + 0.2 * LIGHT) / 0.2  # less than that where something else is near
     slope, room = (0.5 + 0.5 * x.clamp(-1, 1) for x in (slope, room))
     return (toys.colour(points) * (0.42 + 0.46 * slope + 0.22 * room)[..., None]).clamp(max=1)
 
 
 def _cones(toys, cameras, size):
-    """The pixels (N, P) whose cone of view comes near a toy, -1 where a toy has fewer, and from what distance on.
+    """The pixels (N, P) whose cone of view comes near a toy, -1 where a toy has fewer, and from
+    what distance on.
 
-    Cones start wide, one for a block of pixels. A cone goes on while the toy is farther away than the cone is wide;
-    then it is split into four, or dropped once it has left the sphere.
+    Cones start wide, one for a block of pixels. A cone goes on while the toy is farther away than
+    the cone is wide; then it is split into four, or dropped once it has left the sphere.
     """
     across = next(size // block for block in (16, 8, 4, 2, 1) if size % block == 0)
     ray = torch.arange(len(cameras) * across**2).expand(len(toys), -1)
@@ -130,8 +156,9 @@ def _all_lines(cameras, size):
 
 
 def _march(toys, lines, t, thick, steps):
-    """Move cones, `thick` pixels in radius, on until a toy is as near as they are wide: distances (N, P), and which of
-    them are not yet done: still in the sphere, and a twentieth of a pixel or more to go.
+    """Move cones, `thick` pixels in radius, on until a toy is as near as they are wide: distances
+    (N, P), and which of them are not yet done: still in the sphere, and a twentieth of a pixel or
+    more to go.
     """
     origin, direction = lines.origin.mT.contiguous(), lines.direction.mT.contiguous()
     for _ in range(steps):
@@ -149,7 +176,9 @@ def _split(ray, across):
 
 
 def _keep(mask, ray, *others):
-    """The rays (N, P) under the mask and what belongs to them, moved to the front; rays that are not there are -1."""
+    """The rays (N, P) under the mask and what belongs to them, moved to the front; rays that are
+    not there are -1.
+    """
     row, column = mask.nonzero(as_tuple=True)
     count = mask.sum(1)
     place = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
@@ -160,5 +189,7 @@ def _keep(mask, ray, *others):
 
 
 def _put(picture, place, values):
-    """Write values (N, P, C) to places (N, P) of the picture (N, R + 1, C); a place of -1 is the last."""
+    """Write values (N, P, C) to places (N, P) of the picture (N, R + 1, C); a place of -1 is the
+    last.
+    """
     picture.scatter_(1, (place % picture.shape[1])[..., None].expand_as(values), values)

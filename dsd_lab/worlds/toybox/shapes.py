@@ -1,14 +1,16 @@
 """Signed distances to the solid shapes that toys are made of, and how far each shape reaches.
 
-A distance takes points `p` (N, K, 3, P) in the shapes' own axes and sizes `s` (5, N, K, 1), and gives (N, K, P),
-negative inside: N toys of K shapes each, at P points.
+A distance takes points `p` (N, K, 3, P) in the shapes' own axes and sizes `s` (5, N, K, 1), and
+gives (N, K, P), negative inside: N toys of K shapes each, at P points.
 """
 
 import torch
 
 
 def ball(p, s):
-    """An ellipsoid of radii s[0], s[1], s[2]: exact for a ball, else close to the distance near the surface only."""
+    """An ellipsoid of radii s[0], s[1], s[2]: exact for a ball, else close to the distance near the
+    surface only.
+    """
     radii = s[:3].permute(1, 2, 0, 3)
     least = radii.amin(2)
     scaled = p / radii
@@ -37,7 +39,9 @@ def cone(p, s):
 
 
 def pill(p, s):
-    """A round-ended cone: the balls of radius s[0] at y = -s[2] up to s[1] at y = s[2], and all between them."""
+    """A round-ended cone: the balls of radius s[0] at y = -s[2] up to s[1] at y = s[2], and all
+    between them.
+    """
     x, y = _level(p), p[:, :, 1] + s[2]
     low, high, long = s[0], s[1], 2 * s[2]
     slope = ((low - high) / long).clamp(-0.99, 0.99)
@@ -53,13 +57,16 @@ def ring(p, s):
 def prism(p, s):
     """A triangle with corners (-s[0], 0), (s[0], 0) and (s[2], s[1]), s[3] thick along z each way.
 
-    The distance to its farthest side: exact beside a side, too small (never too large) beside a corner.
+    The distance to its farthest side: exact beside a side, too small (never too large) beside a
+    corner.
     """
     x, y, z = p.unbind(2)
     half, high, lean, deep = s[:4]
     right, left = torch.stack([high, half - lean]), torch.stack([-high, half + lean])
     (rx, ry), (lx, ly) = right / right.norm(dim=0), left / left.norm(dim=0)
-    sides = torch.maximum(torch.addcmul(x * rx, y, ry) - half * rx, torch.addcmul(x * lx, y, ly) + half * lx)
+    sides = torch.maximum(
+        torch.addcmul(x * rx, y, ry) - half * rx, torch.addcmul(x * lx, y, ly) + half * lx
+    )
     return torch.maximum(torch.maximum(sides, -y), z.abs() - deep)
 
 
@@ -73,7 +80,9 @@ def _norm(p):
 
 
 def reach(shape, u, s):
-    """How far a shape of sizes s (5, N, K, 1) goes from its centre along unit directions u (N, K, 3, M): (N, K, M)."""
+    """How far a shape of sizes s (5, N, K, 1) goes from its centre along unit directions u (N, K,
+    3, M): (N, K, M).
+    """
     x, y, z = u.unbind(2)
     level = torch.hypot(x, z)
     if shape == "ball":

@@ -1,4 +1,6 @@
-"""Putting a toy together: its seed's random numbers, and the rows of solid shapes and paint that it is made of."""
+"""Putting a toy together: its seed's random numbers, and the rows of solid shapes and paint that it
+is made of.
+"""
 
 import hashlib
 import math
@@ -15,9 +17,24 @@ COLOURS = {
     "pink": (0.98, 0.56, 0.74),
     "brown": (0.52, 0.32, 0.17),
 }
-INK, SNOW, CREAM, STEEL = (0.10, 0.09, 0.12), (0.97, 0.97, 0.95), (0.97, 0.88, 0.70), (0.62, 0.65, 0.70)
-WOOD, LEAF, GLASS, CARROT = (0.66, 0.45, 0.26), (0.36, 0.62, 0.22), (0.62, 0.84, 0.95), (0.97, 0.50, 0.12)
-CLAY, FLAME, GOLD, ROSE = (0.78, 0.42, 0.28), (1.00, 0.45, 0.10), (1.00, 0.80, 0.25), (0.95, 0.40, 0.50)
+INK, SNOW, CREAM, STEEL = (
+    (0.10, 0.09, 0.12),
+    (0.97, 0.97, 0.95),
+    (0.97, 0.88, 0.70),
+    (0.62, 0.65, 0.70),
+)
+WOOD, LEAF, GLASS, CARROT = (
+    (0.66, 0.45, 0.26),
+    (0.36, 0.62, 0.22),
+    (0.62, 0.84, 0.95),
+    (0.97, 0.50, 0.12),
+)
+CLAY, FLAME, GOLD, ROSE = (
+    (0.78, 0.42, 0.28),
+    (1.00, 0.45, 0.10),
+    (1.00, 0.80, 0.25),
+    (0.95, 0.40, 0.50),
+)
 TWIG, COCOA = (0.40, 0.26, 0.15), (0.36, 0.20, 0.12)
 SIDES = (-1, 1)  # left and right, as factors of x
 
@@ -28,10 +45,12 @@ def mix(one, other, share):
 
 
 class Toy:
-    """One toy under construction: the random numbers of its seed, and the rows of shapes it is made of.
+    """One toy under construction: the random numbers of its seed, and the rows of shapes it is made
+    of.
 
-    A row is (role, shape, centre, turn, size, colour). Roles: "body" shapes melt into each other, a "cut" is taken out
-    of the body, a "part" is added to it, and "paint" only colours what lies inside it, later over earlier.
+    A row is (role, shape, centre, turn, size, colour). Roles: "body" shapes melt into each other, a
+    "cut" is taken out of the body, a "part" is added to it, and "paint" only colours what lies
+    inside it, later over earlier.
     """
 
     def __init__(self, kind, seed, twin=False):
@@ -53,17 +72,23 @@ class Toy:
 
     def accent(self, *taken, apart=0.45):
         """A palette colour that is well apart from the ones taken."""
-        return self.pick(*(c for c in COLOURS.values() if all(math.dist(c, other) > apart for other in taken)))
+        return self.pick(
+            *(c for c in COLOURS.values() if all(math.dist(c, other) > apart for other in taken))
+        )
 
     # Shapes; `turn` is degrees about x, y and z, or a matrix
 
     def add(self, role, shape, at, turn, size, colour):
         turn = _turn(*turn) if len(turn) == 3 and not isinstance(turn[0], tuple) else turn
-        self.rows.append((role, shape, tuple(at), turn, tuple(size) + (0.0,) * (5 - len(size)), colour))
+        self.rows.append(
+            (role, shape, tuple(at), turn, tuple(size) + (0.0,) * (5 - len(size)), colour)
+        )
 
     def ball(self, at, radius, colour, role="part", turn=(0, 0, 0)):
         """A ball, or with three radii an ellipsoid."""
-        self.add(role, "ball", at, turn, radius if isinstance(radius, tuple) else (radius,) * 3, colour)
+        self.add(
+            role, "ball", at, turn, radius if isinstance(radius, tuple) else (radius,) * 3, colour
+        )
 
     def box(self, at, half, colour, role="part", turn=(0, 0, 0), edge=0.02):
         """A box of half sizes `half`, its edges rounded with radius `edge`."""
@@ -71,10 +96,19 @@ class Toy:
         self.add(role, "box", at, turn, (*(h - edge for h in half), 0.0, edge), colour)
 
     def cone(self, start, end, low, high, colour, role="part", edge=0.01):
-        """A flat-ended cone or cylinder from point to point, of radius `low` at the start and `high` at the end."""
+        """A flat-ended cone or cylinder from point to point, of radius `low` at the start and
+        `high` at the end.
+        """
         centre, turn, half = _between(start, end)
         edge = min(edge, half)
-        self.add(role, "cone", centre, turn, (max(low - edge, 0), max(high - edge, 0), half - edge, 0.0, edge), colour)
+        self.add(
+            role,
+            "cone",
+            centre,
+            turn,
+            (max(low - edge, 0), max(high - edge, 0), half - edge, 0.0, edge),
+            colour,
+        )
 
     def pill(self, start, end, low, high, colour, role="part"):
         """A round-ended cone from the ball (start, low) to the ball (end, high)."""
@@ -86,7 +120,9 @@ class Toy:
         self.add(role, "ring", at, turn, (radius, thickness), colour)
 
     def prism(self, at, half, height, depth, colour, role="part", turn=(0, 0, 0), lean=0.0):
-        """A triangle with its base on y = 0, from -half to half, and its tip at (lean, height), `depth` thick each way."""
+        """A triangle with its base on y = 0, from -half to half, and its tip at (lean, height),
+        `depth` thick each way.
+        """
         self.add(role, "prism", at, turn, (half, height, lean, depth), colour)
 
     def eyes(self, at, apart, radius, shine=True):
@@ -100,8 +136,12 @@ class Toy:
 
 
 def _turn(x, y, z):
-    """Rotation about z, then x, then y, by degrees: rows of a matrix whose columns are the shape's own axes."""
-    (a, b, c), (d, e, f) = zip(*((math.cos(math.radians(v)), math.sin(math.radians(v))) for v in (x, y, z)), strict=True)
+    """Rotation about z, then x, then y, by degrees: rows of a matrix whose columns are the shape's
+    own axes.
+    """
+    (a, b, c), (d, e, f) = zip(
+        *((math.cos(math.radians(v)), math.sin(math.radians(v))) for v in (x, y, z)), strict=True
+    )
     return (
         (b * c + e * d * f, -b * f + e * d * c, e * a),
         (a * f, a * c, -d),

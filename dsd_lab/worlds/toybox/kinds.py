@@ -1,12 +1,13 @@
 """The toys of the toybox: a recipe for each kind, and what can be painted on a back.
 
-A recipe works in units of its own, y up and front towards +z, gives most of the toy its coat colour, and returns where
-its back is free: ((x, y, z), (half width, half height), depth). It asks `t` for random numbers and adds shapes to it.
+A recipe works in units of its own, y up and front towards +z, gives most of the toy its coat
+colour, and returns where its back is free: ((x, y, z), (half width, half height), depth). It asks
+`t` for random numbers and adds shapes to it.
 """
 
 import math
 
-from .toybox_builder import (
+from .builder import (  # fmt: skip
     CARROT,
     CLAY,
     COCOA,
@@ -25,7 +26,7 @@ from .toybox_builder import (
     WOOD,
     around,
     mix,
-)  # fmt: skip
+)
 
 # Furniture
 
@@ -38,16 +39,39 @@ def chair(t, coat):
     for x in SIDES:
         for z in SIDES:
             top = (x * (wide - 0.07), 0, z * (deep - 0.07))
-            t.pill(top, (x * (wide - 0.07 + splay), -leg, z * (deep - 0.07 + splay)), thick, thick * 0.8, wood)
-    style = t.pick("panel", "round") if t.twin else t.pick("panel", "round", "slats", "ladder", "slats", "ladder")
+            t.pill(
+                top,
+                (x * (wide - 0.07 + splay), -leg, z * (deep - 0.07 + splay)),
+                thick,
+                thick * 0.8,
+                wood,
+            )
+    style = (
+        t.pick("panel", "round")
+        if t.twin
+        else t.pick("panel", "round", "slats", "ladder", "slats", "ladder")
+    )
     back, middle = -deep + 0.05, high + 0.14
     if style == "panel":
         t.box((0, middle, back), (wide, high, 0.06), coat, edge=0.055)
     elif style == "round":
-        t.cone((0, middle + 0.08, back - 0.06), (0, middle + 0.08, back + 0.06), wide * 1.02, wide * 1.02, coat, edge=0.03)
+        t.cone(
+            (0, middle + 0.08, back - 0.06),
+            (0, middle + 0.08, back + 0.06),
+            wide * 1.02,
+            wide * 1.02,
+            coat,
+            edge=0.03,
+        )
     else:
         for x in SIDES:
-            t.pill((x * (wide - 0.05), 0, back), (x * (wide - 0.05), 2 * high + 0.1, back), 0.06, 0.06, coat)
+            t.pill(
+                (x * (wide - 0.05), 0, back),
+                (x * (wide - 0.05), 2 * high + 0.1, back),
+                0.06,
+                0.06,
+                coat,
+            )
         t.box((0, 2 * high + 0.06, back), (wide, 0.1, 0.05), coat, edge=0.045)
         for i in range(3):
             if style == "slats":
@@ -69,7 +93,11 @@ def chair(t, coat):
 
 
 def table(t, coat):
-    style = t.pick("cloth", "desk") if t.twin else t.pick("legs", "round", "cloth", "legs", "round", "desk")
+    style = (
+        t.pick("cloth", "desk")
+        if t.twin
+        else t.pick("legs", "round", "cloth", "legs", "round", "desk")
+    )
     wide, deep, leg = t.between(0.5, 0.72), t.between(0.36, 0.5), t.between(0.55, 0.85)
     wood = t.pick(coat, mix(coat, INK, 0.3), WOOD)
     back = -deep
@@ -94,7 +122,11 @@ def table(t, coat):
     elif style == "desk":
         t.box((0, -0.22, 0), (wide - 0.05, 0.22, deep - 0.04), coat)
         for x in SIDES:
-            t.box((x * wide * 0.45, -0.2, deep - 0.04), (wide * 0.36, 0.12, 0.02), mix(coat, SNOW, 0.35))
+            t.box(
+                (x * wide * 0.45, -0.2, deep - 0.04),
+                (wide * 0.36, 0.12, 0.02),
+                mix(coat, SNOW, 0.35),
+            )
             t.ball((x * wide * 0.45, -0.2, deep), 0.04, GOLD)
         back = -deep + 0.04
     thing = t.pick("vase", "fruit", "cup", "none", "book")
@@ -127,7 +159,13 @@ def mug(t, coat):
     inside = t.pick(mix(CREAM, INK, 0.08), mix(coat, SNOW, 0.5))
     t.cone((0, -half + 0.12, 0), (0, half + 0.3, 0), low - 0.07, high - 0.07, inside, role="cut")
     drink = t.pick((0.36, 0.2, 0.1), (0.55, 0.33, 0.18), (0.8, 0.62, 0.3), (0.3, 0.16, 0.08))
-    t.cone((0, half - 0.25, 0), (0, half - 0.12, 0), min(low, high) - 0.05, min(low, high) - 0.05, drink)
+    t.cone(
+        (0, half - 0.25, 0),
+        (0, half - 0.12, 0),
+        min(low, high) - 0.05,
+        min(low, high) - 0.05,
+        drink,
+    )
     side, big = t.pick(-1, 1), t.between(0.2, 0.3)
     middle, style = radius * 0.97, t.pick("round", "round", "square")
     handle = t.pick(coat, coat, mix(coat, SNOW, 0.4))
@@ -135,8 +173,16 @@ def mug(t, coat):
         t.ring((side * middle, 0, 0), min(big, half * 0.6), 0.075, handle, turn=(90, 0, 0))
     else:
         for y in SIDES:
-            t.pill((side * middle * 0.95, y * big, 0), (side * (middle + 0.26), y * big, 0), 0.07, 0.07, handle)
-        t.pill((side * (middle + 0.26), -big, 0), (side * (middle + 0.26), big, 0), 0.07, 0.07, handle)
+            t.pill(
+                (side * middle * 0.95, y * big, 0),
+                (side * (middle + 0.26), y * big, 0),
+                0.07,
+                0.07,
+                handle,
+            )
+        t.pill(
+            (side * (middle + 0.26), -big, 0), (side * (middle + 0.26), big, 0), 0.07, 0.07, handle
+        )
     mark, ink = t.pick("bands", "dots", "plain", "face", "heart"), t.pick(SNOW, t.accent(coat))
     if mark == "bands":
         for y in t.pick((0.0,), (-0.5, 0.5), (-0.55,)):
@@ -172,13 +218,27 @@ def lamp(t, coat):
         return (0, -stem, 0), (0.1, 0.1), 0.1
     top = t.pick(0.4, 0.55, 0.75, 1.0)
     t.cone((0, 0, 0), (0, 2 * high, 0), wide, wide * top, coat, role="body")
-    t.cone((0, -0.05, 0), (0, 2 * high + 0.05, 0), wide * 0.9, wide * top * 0.88, glow, role="cut", edge=0)
+    t.cone(
+        (0, -0.05, 0),
+        (0, 2 * high + 0.05, 0),
+        wide * 0.9,
+        wide * top * 0.88,
+        glow,
+        role="cut",
+        edge=0,
+    )
     trim = t.pick(coat, mix(coat, SNOW, 0.6), t.accent(coat))
     for y in (0, 2 * high):
         t.box((0, y, 0), (1, 0.05, 1), trim, role="paint")
     if t.chance(0.3):
         for i in range(6):  # pleats
-            t.box((0, high, 0), (1, high, 0.02), mix(coat, SNOW, 0.35), role="paint", turn=(0, 15 + 30 * i, 0))
+            t.box(
+                (0, high, 0),
+                (1, high, 0.02),
+                mix(coat, SNOW, 0.35),
+                role="paint",
+                turn=(0, 15 + 30 * i, 0),
+            )
     t.ball((0, high * 0.8, 0), 0.15, GOLD)
     shape = t.pick("pole", "gourd", "beads", "tripod", "gourd")
     if shape == "tripod":
@@ -257,14 +317,30 @@ def cactus(t, coat):
         top, reach, high = 1.12, 0.16, 0.5
     if style != "pear":
         for i in range(4):  # ribs: thin planes through the axis
-            t.box((0, high / 2, 0), (2, 2, 0.022), mix(coat, INK, 0.28), role="paint", turn=(0, 22.5 + 45 * i, 0))
+            t.box(
+                (0, high / 2, 0),
+                (2, 2, 0.022),
+                mix(coat, INK, 0.28),
+                role="paint",
+                turn=(0, 22.5 + 45 * i, 0),
+            )
         for i in range(3):
             y = high * (0.3 + 0.27 * i) if style == "tall" else high * (0.45 + 0.4 * i)
-            out = width if style == "tall" else width * math.sqrt(max(1 - (y / high - 0.8) ** 2, 0.1))
+            out = (
+                width if style == "tall" else width * math.sqrt(max(1 - (y / high - 0.8) ** 2, 0.1))
+            )
             for x, _, z in around(8, out, y):
                 t.ball((x, y, z), 0.035, thorn, role="paint")
     else:
-        for x, y in ((-0.15, 0.2), (0.12, 0.4), (-0.05, 0.55), (0.15, 0.1), (0.3, 0.85), (-0.25, 0.95), (-0.2, 0.75)):
+        for x, y in (
+            (-0.15, 0.2),
+            (0.12, 0.4),
+            (-0.05, 0.55),
+            (0.15, 0.1),
+            (0.3, 0.85),
+            (-0.25, 0.95),
+            (-0.2, 0.75),
+        ):
             t.ball((x, y, 0), (0.04, 0.04, 0.5), thorn, role="paint")
     if t.chance(0.7):
         x = -0.28 if style == "pear" else 0
@@ -297,7 +373,13 @@ def apple(t, coat):
     wide = radius + dent
     if extra == "shine":
         for x, y, size in ((-0.28, 0.28, 0.13), (-0.4, 0.08, 0.06)):
-            t.ball((x, y, wide * 0.78), (size * 0.8, size, 0.3), mix(coat, SNOW, 0.75), role="paint", turn=(0, 0, -25))
+            t.ball(
+                (x, y, wide * 0.78),
+                (size * 0.8, size, 0.3),
+                mix(coat, SNOW, 0.75),
+                role="paint",
+                turn=(0, 0, -25),
+            )
     elif extra == "bite":
         side = t.pick(-1, 1)
         for y in (-0.12, 0.16):
@@ -331,14 +413,31 @@ def hamburger(t, coat):
             t.cone((0, y - 0.02, 0), (0, y + 0.15, 0), wide * 1.02, wide * 1.02, COCOA, edge=0.07)
             y += 0.14
         elif layer == "c":
-            t.box((0, y + 0.015, 0), (wide * 0.83, 0.03, wide * 0.83), GOLD, turn=(0, t.between(20, 60), 0))
+            t.box(
+                (0, y + 0.015, 0),
+                (wide * 0.83, 0.03, wide * 0.83),
+                GOLD,
+                turn=(0, t.between(20, 60), 0),
+            )
             y += 0.03
         elif layer == "t":
-            t.cone((0, y - 0.01, 0), (0, y + 0.09, 0), wide * 0.98, wide * 0.98, (0.88, 0.2, 0.16), edge=0.04)
+            t.cone(
+                (0, y - 0.01, 0),
+                (0, y + 0.09, 0),
+                wide * 0.98,
+                wide * 0.98,
+                (0.88, 0.2, 0.16),
+                edge=0.04,
+            )
             y += 0.08
         else:
             for x, _, z in around(11, wide * 0.9):
-                t.ball((x, y + 0.02 * math.cos(9 * x), z), (0.24, 0.05, 0.24), lettuce, turn=(20 * z, 0, -20 * x))
+                t.ball(
+                    (x, y + 0.02 * math.cos(9 * x), z),
+                    (0.24, 0.05, 0.24),
+                    lettuce,
+                    turn=(20 * z, 0, -20 * x),
+                )
             y += 0.05
     t.melt = 0.06
     t.ball((0, y, 0), (wide * 1.03, dome + 0.06, wide * 1.03), coat, role="body")
@@ -377,7 +476,9 @@ def rocket(t, coat):
     for i in range(count):  # swept fins
         angle = start + 360 * i / count
         x, z = (wide * 0.6 * f(math.radians(angle)) for f in (math.sin, math.cos))
-        t.prism((x, -tall * 0.8, z), 0.2, reach + 0.15, 0.05, trim, turn=(0, angle - 90, -90), lean=0.28)
+        t.prism(
+            (x, -tall * 0.8, z), 0.2, reach + 0.15, 0.05, trim, turn=(0, angle - 90, -90), lean=0.28
+        )
     t.cone((0, -tall * 0.9, 0), (0, -tall * 0.7, 0), wide * 0.62, wide * 0.5, (0.3, 0.3, 0.34))
     if t.chance(0.7):
         t.pill((0, -tall * 0.9, 0), (0, -tall * 0.9 - 0.22, 0), wide * 0.5, 0.06, FLAME)
@@ -389,7 +490,13 @@ def rocket(t, coat):
         t.ball((0, y, z), (0.085, 0.085, 0.06), GLASS)
     if t.chance(0.3):
         for side in SIDES:
-            t.pill((side * (wide + 0.12), -tall * 0.6, 0), (side * (wide + 0.12), -0.05, 0), 0.11, 0.1, mix(coat, SNOW, 0.3))
+            t.pill(
+                (side * (wide + 0.12), -tall * 0.6, 0),
+                (side * (wide + 0.12), -0.05, 0),
+                0.11,
+                0.1,
+                mix(coat, SNOW, 0.3),
+            )
     return (0, -tall * 0.05, -wide), (wide * 0.72, tall * 0.66), wide * 0.52
 
 
@@ -400,7 +507,12 @@ def car(t, coat):
     t.melt = 0.06
     t.box((0, 0, 0), (wide, low, long), coat, role="body", edge=0.12)
     top = {"round": 0.28, "hatch": 0.24, "van": 0.36, "pickup": 0.26}[style] * t.between(0.95, 1.1)
-    front, back = {"round": (0.35, -0.5), "hatch": (0.2, -0.62), "van": (0.58, -0.66), "pickup": (0.3, -0.18)}[style]
+    front, back = {
+        "round": (0.35, -0.5),
+        "hatch": (0.2, -0.62),
+        "van": (0.58, -0.66),
+        "pickup": (0.3, -0.18),
+    }[style]
     middle, half = (front + back) * long / 2, (front - back) * long / 2
     if style == "round":
         t.ball((0, low * 0.9, middle), (wide * 0.92, top * 1.4, half * 1.25), coat, role="body")
@@ -419,7 +531,11 @@ def car(t, coat):
             t.cone(at, out, 0.22, 0.22, (0.16, 0.16, 0.18), edge=0.04)
             t.ball(out, (0.03, 0.11, 0.11), STEEL if t.twin else mix(STEEL, SNOW, 0.4))
         t.ball((x * wide * 0.66, 0.03, long * 0.97), (0.11, 0.11, 0.07), (1.0, 0.95, 0.7))
-        t.ball((x * wide * 0.78, 0.02, -long * 0.99), (0.09, 0.07, 0.04), COLOURS["red"] if coat != COLOURS["red"] else GOLD)
+        t.ball(
+            (x * wide * 0.78, 0.02, -long * 0.99),
+            (0.09, 0.07, 0.04),
+            COLOURS["red"] if coat != COLOURS["red"] else GOLD,
+        )
     t.box((0, -0.03, long), (wide * 0.34, 0.06, 0.03), (0.22, 0.22, 0.25))
     for z in SIDES:
         t.box((0, -low * 0.85, z * long), (wide * 0.92, 0.045, 0.05), STEEL)
@@ -463,9 +579,18 @@ def sailboat(t, coat):
             t.box((0, low + tall * 0.3, 0), (2, 0.06, 1), stripe, role="paint")
         if style == "sloop":
             jib = t.between(0.3, 0.42)
-            t.prism((mast + jib / 2 + 0.07, low, 0), jib / 2, tall * 0.75, 0.04, plain, lean=-jib / 2)
+            t.prism(
+                (mast + jib / 2 + 0.07, low, 0), jib / 2, tall * 0.75, 0.04, plain, lean=-jib / 2
+            )
         x, y, half = mast - main * 0.4, low + tall * 0.36, (main * 0.4, tall * 0.36)
-    t.prism((mast, high - 0.02, 0), 0.07, 0.22, 0.02, t.accent(coat), turn=(0, 0, 90 if style != "sloop" else -90))
+    t.prism(
+        (mast, high - 0.02, 0),
+        0.07,
+        0.22,
+        0.02,
+        t.accent(coat),
+        turn=(0, 0, 90 if style != "sloop" else -90),
+    )
     if t.chance(0.5):
         for i in (-1, 0, 1):
             t.ball((i * long * 0.4, -0.14, 0.22), (0.06, 0.06, 0.06), GLASS)
@@ -489,7 +614,13 @@ def snowman(t, coat):
     face = belly + mid * 0.72 + top * 0.65
     t.ball((0, face, 0), top, coat)
     t.eyes((0, face + 0.06, top * 0.92), 0.1, 0.045)
-    t.cone((0, face - 0.02, top * 0.9), (0, face - 0.04, top + 0.26), 0.07, 0.012, CARROT if coat != COLOURS["orange"] else GOLD)
+    t.cone(
+        (0, face - 0.02, top * 0.9),
+        (0, face - 0.04, top + 0.26),
+        0.07,
+        0.012,
+        CARROT if coat != COLOURS["orange"] else GOLD,
+    )
     for i in range(t.pick(2, 3)):
         y = belly + (0.08 - 0.17 * i) * (1 if tall else 0.9) + (0 if tall else 0.12)
         z = math.sqrt(max(mid**2 - (y - belly) ** 2, 0)) if abs(y - belly) < mid else mid
@@ -498,7 +629,9 @@ def snowman(t, coat):
     neck = face - top * 0.72
     t.ring((0, neck, 0), top * 0.72, 0.085, scarf)
     side = t.pick(-1, 1)
-    t.pill((side * 0.13, neck, top * 0.75), (side * 0.2, neck - 0.26, mid * 0.98), 0.07, 0.07, scarf)
+    t.pill(
+        (side * 0.13, neck, top * 0.75), (side * 0.2, neck - 0.26, mid * 0.98), 0.07, 0.07, scarf
+    )
     reach, lift = t.between(0.3, 0.4), t.between(0.05, 0.3)
     shoulder = belly + 0.05 if tall else low * 0.45
     for s in SIDES:
@@ -510,7 +643,14 @@ def snowman(t, coat):
     if hat == "top":
         felt = t.pick((0.2, 0.2, 0.25), scarf)
         t.cone((0, crown, 0), (0, crown + 0.06, 0), top * 1.15, top * 1.15, felt, edge=0.02)
-        t.cone((0, crown, 0), (0, crown + t.between(0.25, 0.4), 0), top * 0.75, top * 0.78, felt, edge=0.03)
+        t.cone(
+            (0, crown, 0),
+            (0, crown + t.between(0.25, 0.4), 0),
+            top * 0.75,
+            top * 0.78,
+            felt,
+            edge=0.03,
+        )
         t.box((0, crown + 0.1, 0), (2, 0.04, 2), scarf if felt != scarf else SNOW, role="paint")
     elif hat == "beanie":
         t.ball((0, crown - 0.06, 0), (top * 0.98, top * 0.85, top * 0.98), scarf)
@@ -548,7 +688,9 @@ def teddy(t, coat):
     wear, cloth = t.pick("bow", "scarf", "hat", "none", "bow"), t.accent(coat)
     if wear == "bow":
         for s in SIDES:
-            t.ball((s * 0.13, body * 0.88, body * 0.85), (0.13, 0.09, 0.06), cloth, turn=(0, 0, 20 * s))
+            t.ball(
+                (s * 0.13, body * 0.88, body * 0.85), (0.13, 0.09, 0.06), cloth, turn=(0, 0, 20 * s)
+            )
         t.ball((0, body * 0.88, body * 0.88), 0.06, mix(cloth, INK, 0.25))
     elif wear == "scarf":
         t.ring((0, body * 0.92, 0), body * 0.66, 0.09, cloth)
@@ -564,7 +706,14 @@ def duck(t, coat):
     bill = CARROT if math.dist(coat, CARROT) > 0.35 else (0.85, 0.2, 0.15)
     t.melt = 0.12
     t.ball((0, 0, 0), (fat, fat * 0.82, long), coat, role="body")
-    t.pill((0, 0.1, -long * 0.7), (0, 0.3 + t.between(0, 0.12), -long - 0.1), 0.2, 0.05, coat, role="body")
+    t.pill(
+        (0, 0.1, -long * 0.7),
+        (0, 0.3 + t.between(0, 0.12), -long - 0.1),
+        0.2,
+        0.05,
+        coat,
+        role="body",
+    )
     face = (0, fat * 0.7 + head * t.between(0.6, 0.95), long * 0.42)
     t.ball(face, head, coat, role="body")
     x, y, z = face
@@ -606,24 +755,62 @@ def dragon(t, coat):
     face = body * 1.05 + head * 0.85
     t.pill((0, body * 0.6, 0), (0, face, 0.08), body * 0.6, head * 0.7, coat, role="body")
     t.ball((0, face, 0.1), (head, head * 0.9, head), coat, role="body")
-    t.ball((0, face - head * 0.25, 0.1 + head * 0.95), (head * 0.66, head * 0.45, head * 0.55), coat, role="body")
+    t.ball(
+        (0, face - head * 0.25, 0.1 + head * 0.95),
+        (head * 0.66, head * 0.45, head * 0.55),
+        coat,
+        role="body",
+    )
     t.ball((0, -0.05, body * 0.8), (body * 0.52, body * 0.85, 0.45), pale, role="paint")
     for i in range(3):
-        t.box((0, -0.32 + 0.22 * i, body), (body * 0.5, 0.018, 0.4), mix(pale, INK, 0.25), role="paint")
+        t.box(
+            (0, -0.32 + 0.22 * i, body),
+            (body * 0.5, 0.018, 0.4),
+            mix(pale, INK, 0.25),
+            role="paint",
+        )
     horn, long = t.pick(CREAM, SNOW, trim), t.between(0.2, 0.34)
     for s in SIDES:
-        t.cone((s * head * 0.5, face + head * 0.65, 0), (s * head * 0.8, face + head * 0.65 + long, -0.08), 0.085, 0.015, horn)
+        t.cone(
+            (s * head * 0.5, face + head * 0.65, 0),
+            (s * head * 0.8, face + head * 0.65 + long, -0.08),
+            0.085,
+            0.015,
+            horn,
+        )
         t.ball((s * head * 0.28, face - head * 0.1, 0.1 + head * 1.42), 0.035, INK)
         t.ball((s * head * 0.5, face + head * 0.4, head * 0.82), 0.1, SNOW)
         t.ball((s * head * 0.5, face + head * 0.4, head * 0.82 + 0.065), 0.06, INK)
-        t.pill((s * body * 0.75, body * 0.45, 0.15), (s * body * 0.95, body * 0.15, body + 0.08), 0.1, 0.085, coat, role="body")
-        t.pill((s * body * 0.75, -body * 0.85, 0.05), (s * body * 0.95, -body * 1.0, body * 0.95), 0.17, 0.13, coat, role="body")
+        t.pill(
+            (s * body * 0.75, body * 0.45, 0.15),
+            (s * body * 0.95, body * 0.15, body + 0.08),
+            0.1,
+            0.085,
+            coat,
+            role="body",
+        )
+        t.pill(
+            (s * body * 0.75, -body * 0.85, 0.05),
+            (s * body * 0.95, -body * 1.0, body * 0.95),
+            0.17,
+            0.13,
+            coat,
+            role="body",
+        )
     spread, high, lift = t.between(0.55, 0.75), t.between(0.45, 0.65), t.between(10, 35)
     for s in SIDES:  # wings: two webs from each shoulder
         at = (s * body * 0.55, body * 0.45, -body * 0.6)
         t.prism(at, 0.22, spread, 0.04, trim, turn=(0, -12 * s, -s * (80 - lift)), lean=s * -0.25)
-        t.prism(at, 0.2, spread * 0.85, 0.035, trim, turn=(0, -12 * s, -s * (115 - lift)), lean=s * 0.05)
-        t.pill(at, (s * (body * 0.5 + spread * 0.85), body * 0.45 + high * 0.75, -body * 0.6), 0.05, 0.03, mix(trim, INK, 0.25))
+        t.prism(
+            at, 0.2, spread * 0.85, 0.035, trim, turn=(0, -12 * s, -s * (115 - lift)), lean=s * 0.05
+        )
+        t.pill(
+            at,
+            (s * (body * 0.5 + spread * 0.85), body * 0.45 + high * 0.75, -body * 0.6),
+            0.05,
+            0.03,
+            mix(trim, INK, 0.25),
+        )
     side = t.pick(-1, 1)
     tail = [(0, -body * 0.8, -body * 0.6), (side * 0.35, -body, -body * 0.85)]
     tail += [(side * 0.75, -body * 0.9, -0.15), (side * 0.82, -body * 0.55, 0.15)]
@@ -654,11 +841,20 @@ def house(t, coat):
         for s in SIDES:
             slope = math.degrees(math.atan2(tall, wide))
             length = math.hypot(tall, wide) / 2 + 0.1
-            t.box((s * wide * 0.56, high + tall * 0.45, 0), (length, 0.055, deep + 0.1), roof, turn=(0, 0, -s * slope))
+            t.box(
+                (s * wide * 0.56, high + tall * 0.45, 0),
+                (length, 0.055, deep + 0.1),
+                roof,
+                turn=(0, 0, -s * slope),
+            )
     else:
         t.prism((0, high - 0.03, 0), deep + 0.1, tall * 0.9, wide + 0.08, roof, turn=(0, 90, 0))
     side = t.pick(-1, 1)
-    t.box((side * wide * 0.55, high + tall * 0.6, -0.1), (0.09, tall * 0.5, 0.09), CLAY if coat != COLOURS["red"] else STEEL)
+    t.box(
+        (side * wide * 0.55, high + tall * 0.6, -0.1),
+        (0.09, tall * 0.5, 0.09),
+        CLAY if coat != COLOURS["red"] else STEEL,
+    )
     door, pane = t.accent(coat, roof), t.pick(GLASS, (1.0, 0.93, 0.6))
     x = t.pick(0, 0, -1, 1) * wide * 0.4
     t.box((x, -high + 0.2, deep), (0.13, 0.22, 0.03), mix(door, INK, 0.1))
@@ -670,10 +866,16 @@ def house(t, coat):
         for z in t.pick((0,), (-0.4, 0.4)):
             _window(t, (s * wide, 0.06, z * deep), pane, 90)
     if t.chance(0.6):
-        t.cone((0, -high - 0.06, 0), (0, -high + 0.01, 0), wide + 0.24, wide + 0.24, LEAF, edge=0.03)
+        t.cone(
+            (0, -high - 0.06, 0), (0, -high + 0.01, 0), wide + 0.24, wide + 0.24, LEAF, edge=0.03
+        )
         for i in range(t.pick(1, 2, 3)):
             s = t.pick(-1, 1)
-            t.ball((s * (wide * 0.75), -high + 0.08, deep + 0.12 - 0.02 * i), t.between(0.1, 0.15), mix(LEAF, INK, 0.2))
+            t.ball(
+                (s * (wide * 0.75), -high + 0.08, deep + 0.12 - 0.02 * i),
+                t.between(0.1, 0.15),
+                mix(LEAF, INK, 0.2),
+            )
     return (0, 0, -deep), (wide * 0.96, high * 0.96), 0.06
 
 
@@ -697,7 +899,14 @@ def heart(t, at, size, depth, colour):
     x, y, z = at
     for side in SIDES:
         half = (size * 0.74, size * 0.42, depth)
-        t.box((x + side * size * 0.33, y + size * 0.02, z), half, colour, "paint", (0, 0, 45 * side), size * 0.41)
+        t.box(
+            (x + side * size * 0.33, y + size * 0.02, z),
+            half,
+            colour,
+            "paint",
+            (0, 0, 45 * side),
+            size * 0.41,
+        )
 
 
 def disc(t, at, size, depth, colour):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .draws import Draws, check_seeds
-from .methods import Method
-from .priors import Condition, Prior
+from ..draws import Draws, check_seeds
+from ..methods import Method
+from ..priors import Condition, Prior
 
 STARTS = ("zeros", "x0hat")
 OPTIMIZERS = ("adam", "plain")
@@ -21,7 +21,9 @@ LEARNING_RATE = 0.05
 
 
 class Step(NamedTuple):
-    """A record of one optimisation step, detached from the run: x (B, *shape) after it, t (B,), |g| per element (B,)."""
+    """A record of one optimisation step, detached from the run: x (B, *shape) after it, t (B,), |g|
+    per element (B,).
+    """
 
     index: int
     t: Tensor
@@ -30,9 +32,11 @@ class Step(NamedTuple):
 
 
 class Loop:
-    """What can be driven step by step: iterating goes on where it stopped, and `finish()` drives it to its end.
+    """What can be driven step by step: iterating goes on where it stopped, and `finish()` drives it
+    to its end.
 
-    A subclass gives `__next__`, which takes a step, adds 1 to `index` and raises StopIteration at `steps`.
+    A subclass gives `__next__`, which takes a step, adds 1 to `index` and raises StopIteration at
+    `steps`.
     """
 
     steps: int
@@ -42,7 +46,8 @@ class Loop:
         return self
 
     def finish(self, progress: Callable[[Loop], None] | None = None):
-        """Drive the run to its end and return it; Ctrl-C stops it after the step under way, with all it has.
+        """Drive the run to its end and return it; Ctrl-C stops it after the step under way, with
+        all it has.
 
         progress: called with the run after each step.
         """
@@ -60,20 +65,34 @@ class Loop:
 
 
 class Run(Loop):
-    """An optimisation under way: it owns x, the optimiser, the draws, the step and the method's state.
+    """An optimisation under way: it owns x, the optimiser, the draws, the step and the method's
+    state.
 
-    Iterating yields a `Step` after each optimisation step and goes on where it stopped; `finish()` drives it to the
-    end; between steps the run is whole, and `state_dict()` is its checkpoint.
+    Iterating yields a `Step` after each optimisation step and goes on where it stopped; `finish()`
+    drives it to the end; between steps the run is whole, and `state_dict()` is its checkpoint.
 
     x: (B, *prior.shape), in the prior's own space. seeds: one an item, independent of each other.
     """
 
-    def __init__(self, prior: Prior, cond: Condition, method: Method, seeds: Sequence[int], steps: int, start, optimizer,
-                 lr: float, refresh: int, dtype: torch.dtype | None):
+    def __init__(
+        self,
+        prior: Prior,
+        cond: Condition,
+        method: Method,
+        seeds: Sequence[int],
+        steps: int,
+        start,
+        optimizer,
+        lr: float,
+        refresh: int,
+        dtype: torch.dtype | None,
+    ):
         self.prior, self.cond, self.method, self.seeds = prior, cond, method, check_seeds(seeds)
         self.steps, self.refresh = steps, refresh
         if len(cond) not in (1, len(self.seeds)):
-            raise ValueError(f"{len(cond)} prompts for {len(self.seeds)} seeds; give one prompt, or one a seed")
+            raise ValueError(
+                f"{len(cond)} prompts for {len(self.seeds)} seeds; give one prompt, or one a seed"
+            )
         dtype = dtype or prior.dtype
         self.draws = Draws(self.seeds, prior.shape, dtype, prior.device)
         gradients = -(-steps // refresh)
@@ -81,19 +100,34 @@ class Run(Loop):
             self.e_star = prior.noise(self.seeds, dtype)
             self.state = method.begin(prior, cond, self.e_star, gradients)
             self.x = self._start(start)
-        self.settings = {"start": start if isinstance(start, str) else "given", "optimizer": optimizer, "lr": lr,
-                         "steps": steps, "cfg": method.cfg, "refresh": refresh}
+        self.settings = {
+            "start": start if isinstance(start, str) else "given",
+            "optimizer": optimizer,
+            "lr": lr,
+            "steps": steps,
+            "cfg": method.cfg,
+            "refresh": refresh,
+        }
         # foreach=False: one tensor, and the fused paths would differ in their last bits
-        self.optimizer = (torch.optim.Adam([self.x], lr=lr, betas=(0.9, 0.99), foreach=False) if optimizer == "adam"
-                          else torch.optim.SGD([self.x], lr=lr, foreach=False))
+        self.optimizer = (
+            torch.optim.Adam([self.x], lr=lr, betas=(0.9, 0.99), foreach=False)
+            if optimizer == "adam"
+            else torch.optim.SGD([self.x], lr=lr, foreach=False)
+        )
         self.target, self.last = None, (None, None)
 
     def _start(self, start) -> Tensor:
         if isinstance(start, Tensor):
             if start.shape != self.e_star.shape:
-                raise ValueError(f"start must have shape {tuple(self.e_star.shape)}, got {tuple(start.shape)}")
+                raise ValueError(
+                    f"start must have shape {tuple(self.e_star.shape)}, got {tuple(start.shape)}"
+                )
             return start.detach().to(self.e_star).clone()
-        return torch.zeros_like(self.e_star) if start == "zeros" else self.method.start(self.state).clone()
+        return (
+            torch.zeros_like(self.e_star)
+            if start == "zeros"
+            else self.method.start(self.state).clone()
+        )
 
     @torch.no_grad()
     def __next__(self) -> Step:
@@ -116,22 +150,36 @@ class Run(Loop):
         return self.prior.decode(self.x)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that a run of the same settings needs to go on from here, to the bit: a flat dict of tensors."""
+        """All that a run of the same settings needs to go on from here, to the bit: a flat dict of
+        tensors.
+        """
         parts = {"x": self.x, "index": torch.tensor(self.index), **self.draws.state_dict()}
         if self.target is not None:
             parts["target"] = self.target
         if self.last[0] is not None:
             parts["last.t"], parts["last.rms"] = self.last
         parts |= {f"method.{k}": v for k, v in self.state.state_dict().items()}
-        parts |= {f"optimizer.{k}": v for k, v in self.optimizer.state.get(self.x, {}).items() if isinstance(v, Tensor)}
+        parts |= {
+            f"optimizer.{k}": v
+            for k, v in self.optimizer.state.get(self.x, {}).items()
+            if isinstance(v, Tensor)
+        }
         return {name: tensor.detach().clone() for name, tensor in parts.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a checkpoint of a run with the same settings. Raises ValueError if shapes differ."""
+        """Go on from a checkpoint of a run with the same settings. Raises ValueError if shapes
+        differ.
+        """
         if state["x"].shape != self.x.shape:
-            raise ValueError(f"the checkpoint holds x of shape {tuple(state['x'].shape)}, this run {tuple(self.x.shape)}")
+            raise ValueError(
+                f"the checkpoint holds x of shape {tuple(state['x'].shape)}, this run {tuple(self.x.shape)}"
+            )
+
         def part(prefix):
-            return {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
+            return {
+                k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)
+            }
+
         self.x.copy_(state["x"])
         self.index = int(state["index"])
         self.draws.load_state_dict(state)
@@ -143,15 +191,26 @@ class Run(Loop):
             self.optimizer.state[self.x] = kept
 
 
-def distill(prior: Prior, cond: Condition | str, method: Method, seeds: Sequence[int], steps: int = 300, *,
-            start: str | Tensor | None = None, optimizer: str | None = None, lr: float | None = None, refresh: int = 1,
-            dtype: torch.dtype | None = None) -> Run:
+def distill(
+    prior: Prior,
+    cond: Condition | str,
+    method: Method,
+    seeds: Sequence[int],
+    steps: int = 300,
+    *,
+    start: str | Tensor | None = None,
+    optimizer: str | None = None,
+    lr: float | None = None,
+    refresh: int = 1,
+    dtype: torch.dtype | None = None,
+) -> Run:
     """A run of a method on a prior, one item a seed, ready to iterate or `finish()`.
 
         each step:  g from the method;  dL/dx = g, for the loss 0.5 |x - stop_gradient(x - g)|^2;  one optimiser step
 
-    cond: a condition of the prior, or a prompt. steps: optimisation steps. start: "zeros", "x0hat" or a tensor
-    (B, *shape); optimizer: "adam" (0.9, 0.99) or "plain"; lr: each is the method's default unless given, 0.05 for Adam.
+    cond: a condition of the prior, or a prompt. steps: optimisation steps. start: "zeros", "x0hat"
+    or a tensor (B, *shape); optimizer: "adam" (0.9, 0.99) or "plain"; lr: each is the method's
+    default unless given, 0.05 for Adam.
     refresh: hold each target x - g for so many optimiser steps before asking the method again.
     Raises TypeError or ValueError for settings that cannot be.
     """
@@ -160,10 +219,17 @@ def distill(prior: Prior, cond: Condition | str, method: Method, seeds: Sequence
     return Run(prior, cond, method, seeds, steps, start, optimizer, lr, refresh, dtype)
 
 
-def check_settings(method: Method, steps: int, start: str | Tensor | None = None, optimizer: str | None = None,
-                   lr: float | None = None, refresh: int = 1,
-                   dtype: torch.dtype | None = None) -> tuple[str | Tensor, str, float]:
-    """The start, optimiser and rate that `distill` uses for these arguments, with the method's defaults filled in.
+def check_settings(
+    method: Method,
+    steps: int,
+    start: str | Tensor | None = None,
+    optimizer: str | None = None,
+    lr: float | None = None,
+    refresh: int = 1,
+    dtype: torch.dtype | None = None,
+) -> tuple[str | Tensor, str, float]:
+    """The start, optimiser and rate that `distill` uses for these arguments, with the method's
+    defaults filled in.
 
     Raises TypeError or ValueError for settings that cannot be.
     """
@@ -175,12 +241,18 @@ def check_settings(method: Method, steps: int, start: str | Tensor | None = None
     own = method.defaults
     start = own.start if start is None else start
     if not isinstance(start, Tensor) and start not in STARTS:
-        raise ValueError(f'unknown start "{start}"; allowed: {", ".join(STARTS)}, or a tensor (B, *shape)')
+        raise ValueError(
+            f'unknown start "{start}"; allowed: {", ".join(STARTS)}, or a tensor (B, *shape)'
+        )
     optimizer = optimizer or own.optimizer
     if optimizer not in OPTIMIZERS:
         raise ValueError(f'unknown optimizer "{optimizer}"; allowed: {", ".join(OPTIMIZERS)}')
     if lr is None:  # a method's own rate belongs to its own optimiser
-        lr = own.lr if own.lr is not None and optimizer == own.optimizer else (1.0 if optimizer == "plain" else LEARNING_RATE)
+        lr = (
+            own.lr
+            if own.lr is not None and optimizer == own.optimizer
+            else (1.0 if optimizer == "plain" else LEARNING_RATE)
+        )
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr must be positive and finite, got {lr}")
     return start, optimizer, float(lr)
@@ -188,15 +260,19 @@ def check_settings(method: Method, steps: int, start: str | Tensor | None = None
 
 @contextmanager
 def _interrupt_between_steps():
-    """Ctrl-C asks to stop at the end of the step; a second one stops at once. Only the main thread gets signals."""
+    """Ctrl-C asks to stop at the end of the step; a second one stops at once. Only the main thread
+    gets signals.
+    """
     asked = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
+
     def handler(number, frame):
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
+
     before = signal.signal(signal.SIGINT, handler)
     try:
         yield lambda: bool(asked)

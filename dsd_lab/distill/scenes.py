@@ -1,4 +1,6 @@
-"""The optimisation loop on a scene: a method's gradient on the pictures of some views, carried back into the field."""
+"""The optimisation loop on a scene: a method's gradient on the pictures of some views, carried back
+into the field.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +13,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cameras import BANK, Camera, check_cameras, nearest, orbit
-from .distill import Loop
-from .draws import ViewDraws
-from .inputs import InputView
-from .methods import DDS, DSD, DSDStar, Method, State
-from .priors import Condition, Prior, ViewSet
-from .scene import Field, GridField, Occupancy, Scene
-from .scene.mesh import write_whole
-from .scene.regularisers import regularisation
+from ..cameras import BANK, Camera, check_cameras, nearest, orbit
+from ..draws import ViewDraws
+from ..files import write_whole
+from ..inputs import InputView
+from ..methods import DDS, DSD, DSDStar, Method, State
+from ..priors import Condition, Prior, ViewSet
+from ..scene import Field, GridField, Occupancy, Scene
+from ..scene.regularisers import regularisation
+from .pictures import Loop
 
 VERSION = 2  # of the checkpoint's form
 
 
 class Stage(NamedTuple):
-    """A part of the run, coarse to fine: pictures of `size` pixels, a grid of `resolution`, share of the steps, views a step.
+    """A part of the run, coarse to fine: pictures of `size` pixels, a grid of `resolution`, share
+    of the steps, views a step.
 
-    ring: optimise only so many cameras of the bank, evenly around from the given picture's, or from the front; 0 is all.
+    ring: optimise only so many cameras of the bank, evenly around from the given picture's, or from
+    the front; 0 is all.
     """
 
     size: int
@@ -38,7 +42,9 @@ class Stage(NamedTuple):
 
 
 STAGES = (Stage(32, 32, 0.75, 4), Stage(64, 64, 0.25, 2))
-SCENE_DSD = DSD(form="x0", t_min=0.02)  # the form in which views that want different objects come to agree
+SCENE_DSD = DSD(
+    form="x0", t_min=0.02
+)  # the form in which views that want different objects come to agree
 REFRESH = 4
 JOINT_REFRESH = 8  # a joint prior is asked for all views at once, so less often
 LEARNING_RATE = 0.1
@@ -49,7 +55,9 @@ FAITHFUL = {"rgb": 1.0, "mask": 0.1}  # ten to one, as Zero-1-to-3's own distill
 
 
 class SceneStep(NamedTuple):
-    """A record of one step, detached from the run: the views it fitted, their pictures (V, 3, H, W), the method's last t."""
+    """A record of one step, detached from the run: the views it fitted, their pictures (V, 3, H,
+    W), the method's last t.
+    """
 
     index: int
     cameras: tuple[Camera, ...]
@@ -58,24 +66,45 @@ class SceneStep(NamedTuple):
 
 
 class SceneRun(Loop):
-    """One object under way: it owns the scene, the optimiser, the draws, the held targets and the method's state.
+    """One object under way: it owns the scene, the optimiser, the draws, the held targets and the
+    method's state.
 
         each step:  x = encode(render(scene, views));  g from the method;  loss = |x - sg(x - g)|^2 / 2, mean over views
 
-    All views share the seed's e*; at a smaller size it is the mean of each block of pixels, times the block's side, so
-    that it is N(0, I) again and begins the same paths. refresh m > 1: each target x - g is held; every m steps the method
-    is asked for the next views' targets, in turn (for all, if the prior denoises views jointly), and each step fits some of
-    all that are held.
+    All views share the seed's e*; at a smaller size it is the mean of each block of pixels, times
+    the block's side, so that it is N(0, I) again and begins the same paths. refresh m > 1: each
+    target x - g is held; every m steps the method is asked for the next views' targets, in turn
+    (for all, if the prior denoises views jointly), and each step fits some of all that are held.
     view: a picture that the scene must show too, in every step:  + rgb |picture difference|^2 + mask |opacity difference|^2,
-    means over pixels, weighted by `faithful`, in units of a target's whole squared difference a pixel.
+    means over pixels, weighted by `faithful`, in units of a target's whole squared difference a
+    pixel.
     asked: what the prior's `condition` is given beside the cameras.
     Iterating yields a `SceneStep` after each step; `state_dict()` is the checkpoint, to the bit.
     """
 
-    def __init__(self, prior: Prior, asked: Mapping[str, object], method: Method, seed: int, steps: int, refresh: int,
-                 stages: Sequence[Stage] = STAGES, lr: float = LEARNING_RATE, regularisers=None, cameras=None,
-                 view: InputView | None = None, faithful: Mapping[str, float] | None = None, field: Field | None = None):
-        self.prior, self.method, self.seed, self.steps, self.refresh = prior, method, seed, steps, refresh
+    def __init__(
+        self,
+        prior: Prior,
+        asked: Mapping[str, object],
+        method: Method,
+        seed: int,
+        steps: int,
+        refresh: int,
+        stages: Sequence[Stage] = STAGES,
+        lr: float = LEARNING_RATE,
+        regularisers=None,
+        cameras=None,
+        view: InputView | None = None,
+        faithful: Mapping[str, float] | None = None,
+        field: Field | None = None,
+    ):
+        self.prior, self.method, self.seed, self.steps, self.refresh = (
+            prior,
+            method,
+            seed,
+            steps,
+            refresh,
+        )
         self.asked, self.stages, self.lr, self.view = dict(asked), tuple(stages), lr, view
         self.faithful = dict(FAITHFUL if faithful is None else faithful)
         self.regularisers = REGULARISERS if regularisers is None else dict(regularisers)
@@ -85,36 +114,61 @@ class SceneRun(Loop):
         self.scene = Scene(field, Occupancy(threshold=EMPTY)).to(prior.device)
         self.draws = ViewDraws(seed, prior.shape, prior.dtype, prior.device)
         self.e_star = prior.noise([seed])[0]
-        self.settings = {"method": str(method), "prior": prior.name, "shape": prior.shape, "scale": getattr(prior, "scale", None),
-                         "prompt": asked.get("prompt", ""), "negative": asked.get("negative") or "",
-                         "seed": seed, "steps": steps, "refresh": refresh, "lr": lr,
-                         "field": type(field).__name__, "stages": [tuple(s) for s in stages], "regularisers": self.regularisers,
-                         "cameras": f"{len(self.bank)} (digest {crc32(repr(self.bank).encode()):08x})"}
+        self.settings = {
+            "method": str(method),
+            "prior": prior.name,
+            "shape": prior.shape,
+            "scale": getattr(prior, "scale", None),
+            "prompt": asked.get("prompt", ""),
+            "negative": asked.get("negative") or "",
+            "seed": seed,
+            "steps": steps,
+            "refresh": refresh,
+            "lr": lr,
+            "field": type(field).__name__,
+            "stages": [tuple(s) for s in stages],
+            "regularisers": self.regularisers,
+            "cameras": f"{len(self.bank)} (digest {crc32(repr(self.bank).encode()):08x})",
+        }
         if view is not None:
             pixels = torch.cat([view.image, view.mask]).mul(255).round().byte().numpy().tobytes()
-            self.settings |= {"picture": f"digest {crc32(pixels):08x}", "picture's camera": str(view.camera),
-                              "faithful": self.faithful}
+            self.settings |= {
+                "picture": f"digest {crc32(pixels):08x}",
+                "picture's camera": str(view.camera),
+                "faithful": self.faithful,
+            }
         self._enter(0)
 
     # ---- stages
 
     def _enter(self, number: int) -> None:
-        """Begin a stage: its prior, the method's state for all cameras of the bank, the grid, a new optimiser."""
+        """Begin a stage: its prior, the method's state for all cameras of the bank, the grid, a new
+        optimiser.
+        """
         stage = self.stages[number]
         self.stage, self.number = stage, number
-        self.here = self.prior.at_size(stage.size) if isinstance(self.prior, ViewSet) else self.prior
+        self.here = (
+            self.prior.at_size(stage.size) if isinstance(self.prior, ViewSet) else self.prior
+        )
         self.cameras = self._ring(stage.ring) if stage.ring else self.bank
         block = self.prior.shape[-1] // self.here.shape[-1]
         e_star = F.avg_pool2d(self.e_star[None], block) * block
         views = len(self.cameras)
         with torch.no_grad():
             e_star = e_star.expand(views, *self.here.shape).contiguous()
-            self.state: State = self.method.begin(self.here, self._condition(), e_star, -(-self.steps // self.refresh))
+            self.state: State = self.method.begin(
+                self.here, self._condition(), e_star, -(-self.steps // self.refresh)
+            )
         self.draws.shape = self.here.shape
-        if isinstance(self.scene.field, GridField) and stage.resolution != self.scene.field.resolution:
+        if (
+            isinstance(self.scene.field, GridField)
+            and stage.resolution != self.scene.field.resolution
+        ):
             self.scene.upsample(stage.resolution)
         self.optimizer = self._adam()
-        self.target = torch.zeros(views, *self.here.shape, dtype=self.here.dtype, device=self.here.device)
+        self.target = torch.zeros(
+            views, *self.here.shape, dtype=self.here.dtype, device=self.here.device
+        )
         self.held = torch.zeros(views, dtype=torch.bool)
         self.order = torch.zeros(0, dtype=torch.int64)  # cameras still to come in this turn
         self.t = torch.zeros(0, dtype=torch.int64)
@@ -127,11 +181,15 @@ class SceneRun(Loop):
 
     def _condition(self) -> Condition:
         if self.prior.cameras is None:
-            return self.here.condition(**{**self.asked, "prompt": [self.asked["prompt"]] * len(self.cameras)})
+            return self.here.condition(
+                **{**self.asked, "prompt": [self.asked["prompt"]] * len(self.cameras)}
+            )
         return self.here.condition(**self.asked, camera=self.cameras)
 
     def _adam(self):
-        return torch.optim.Adam(self.scene.field.parameters(), lr=self.lr, betas=(0.9, 0.99), eps=1e-15, foreach=False)
+        return torch.optim.Adam(
+            self.scene.field.parameters(), lr=self.lr, betas=(0.9, 0.99), eps=1e-15, foreach=False
+        )
 
     def _due(self, index: int) -> int:
         """The number of the stage that a step belongs to."""
@@ -160,12 +218,19 @@ class SceneRun(Loop):
                 with torch.no_grad():
                     self._ask(views, self._look(views)[0])
             pool = self.held.nonzero()[:, 0]
-            views = pool[torch.randperm(len(pool), generator=self.draws.generator)[:self.stage.views]].sort().values
+            views = (
+                pool[torch.randperm(len(pool), generator=self.draws.generator)[: self.stage.views]]
+                .sort()
+                .values
+            )
             x, seen = self._look(views)
         loss = (x - self.target[views]).square().sum() / (2 * len(views))
-        # in units of one whole squared difference a pixel, so that a weight means the same at every size
+        # in units of one whole squared difference a pixel, so that a weight means the same at every
+        # size
         if self.regularisers:
-            loss = loss + x[0].numel() * self.unit**2 * regularisation(seen, self.index / self.steps, self.regularisers)
+            loss = loss + x[0].numel() * self.unit**2 * regularisation(
+                seen, self.index / self.steps, self.regularisers
+            )
         if self.view is not None:
             loss = loss + x[0].numel() * self.unit**2 * self._unfaithful()
         self.optimizer.zero_grad()
@@ -173,7 +238,12 @@ class SceneRun(Loop):
         self.optimizer.step()
         self.scene.step()
         self.index += 1
-        return SceneStep(self.index, tuple(self.cameras[i] for i in views.tolist()), seen.rgb.detach(), self.t.clone())
+        return SceneStep(
+            self.index,
+            tuple(self.cameras[i] for i in views.tolist()),
+            seen.rgb.detach(),
+            self.t.clone(),
+        )
 
     @property
     def unit(self) -> float:
@@ -181,30 +251,50 @@ class SceneRun(Loop):
         return 2 * getattr(self.here, "scale", 1.0)
 
     def _next(self, count: int) -> Tensor:
-        """The next cameras of the bank, in turn, each turn in a new order: int64 (count,), sorted; all of a joint prior's."""
+        """The next cameras of the bank, in turn, each turn in a new order: int64 (count,), sorted;
+        all of a joint prior's.
+        """
         if self.prior.views_per_item > 1:
             count = len(self.cameras)
         while len(self.order) < count:
-            self.order = torch.cat([self.order, torch.randperm(len(self.cameras), generator=self.draws.generator)])
+            self.order = torch.cat(
+                [self.order, torch.randperm(len(self.cameras), generator=self.draws.generator)]
+            )
         views, self.order = self.order[:count].unique(), self.order[count:]
         return views
 
     def _look(self, views: Tensor):
-        """The views in the prior's space (V, *shape), and their rendering, with gradients unless they are switched off."""
+        """The views in the prior's space (V, *shape), and their rendering, with gradients unless
+        they are switched off.
+        """
         cameras = [self.cameras[i] for i in views.tolist()]
-        seen = self.scene.render(cameras, self.stage.size, SAMPLES, grad=torch.is_grad_enabled(), generator=self.draws.generator,
-                                 normals=torch.is_grad_enabled() and bool({"orientation", "convexity"} & set(self.regularisers)))
+        seen = self.scene.render(
+            cameras,
+            self.stage.size,
+            SAMPLES,
+            grad=torch.is_grad_enabled(),
+            generator=self.draws.generator,
+            normals=torch.is_grad_enabled()
+            and bool({"orientation", "convexity"} & set(self.regularisers)),
+        )
         side = getattr(self.here, "image_shape", self.here.shape)[-1]
-        images = seen.rgb if side == self.stage.size else F.interpolate(seen.rgb, (side, side), mode="bilinear",
-                                                                        align_corners=False)
+        images = (
+            seen.rgb
+            if side == self.stage.size
+            else F.interpolate(seen.rgb, (side, side), mode="bilinear", align_corners=False)
+        )
         return self.here.encode(images), seen
 
     def _unfaithful(self) -> Tensor:
         """How far the scene is from the picture that it must show: a scalar."""
         wanted = self.view.at_size(self.stage.size)
-        seen = self.scene.render(self.view.camera, self.stage.size, SAMPLES, grad=True, generator=self.draws.generator)
-        return (self.faithful.get("rgb", 0.0) * (seen.rgb[0] - wanted.image).square().mean()
-                + self.faithful.get("mask", 0.0) * (seen.opacity[0] - wanted.mask).square().mean())
+        seen = self.scene.render(
+            self.view.camera, self.stage.size, SAMPLES, grad=True, generator=self.draws.generator
+        )
+        return (
+            self.faithful.get("rgb", 0.0) * (seen.rgb[0] - wanted.image).square().mean()
+            + self.faithful.get("mask", 0.0) * (seen.opacity[0] - wanted.mask).square().mean()
+        )
 
     @torch.no_grad()
     def _ask(self, views: Tensor, x: Tensor) -> None:
@@ -221,12 +311,25 @@ class SceneRun(Loop):
     def kept_bytes(self) -> int:
         """Memory of the paths that the method keeps for all views of this stage."""
         path = getattr(self.state, "path", None)
-        return 0 if path is None else sum(part.numel() * part.element_size() for part in (path.x_t, path.eps, path.x0))
+        return (
+            0
+            if path is None
+            else sum(part.numel() * part.element_size() for part in (path.x_t, path.eps, path.x0))
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that a run of the same settings needs to go on from here, to the bit: a flat dict of tensors."""
-        parts = {"index": torch.tensor(self.index), "stage": torch.tensor(self.number), "target": self.target, "held": self.held,
-                 "order": self.order, "t": self.t, **self.draws.state_dict()}
+        """All that a run of the same settings needs to go on from here, to the bit: a flat dict of
+        tensors.
+        """
+        parts = {
+            "index": torch.tensor(self.index),
+            "stage": torch.tensor(self.number),
+            "target": self.target,
+            "held": self.held,
+            "order": self.order,
+            "t": self.t,
+            **self.draws.state_dict(),
+        }
         parts |= {f"method.{k}": v for k, v in self.state.state_dict().items()}
         parts |= {f"scene.{k}": v for k, v in self.scene.state_dict().items()}
         moments = self.optimizer.state_dict()["state"]
@@ -235,8 +338,12 @@ class SceneRun(Loop):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a checkpoint of a run with the same settings."""
+
         def part(prefix):
-            return {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
+            return {
+                k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)
+            }
+
         self.index = int(state["index"])
         if int(state["stage"]) != self.number:
             self._enter(int(state["stage"]))
@@ -253,7 +360,9 @@ class SceneRun(Loop):
         self.held, self.order, self.t = (state[k].clone() for k in ("held", "order", "t"))
 
     def save(self, path: str | Path) -> Path:
-        """Write the checkpoint as .safetensors, whole or not at all: a full disk leaves the old one as it was."""
+        """Write the checkpoint as .safetensors, whole or not at all: a full disk leaves the old one
+        as it was.
+        """
         import json
 
         from safetensors.torch import save_file
@@ -262,7 +371,9 @@ class SceneRun(Loop):
         return write_whole(Path(path), lambda place: save_file(self.state_dict(), place, about))
 
     def resume(self, path: str | Path) -> SceneRun:
-        """Go on from a checkpoint file. Raises ValueError for one of another prompt, version or setting."""
+        """Go on from a checkpoint file. Raises ValueError for one of another prompt, version or
+        setting.
+        """
         import json
 
         from safetensors import SafetensorError, safe_open
@@ -274,9 +385,18 @@ class SceneRun(Loop):
         except SafetensorError as error:
             raise ValueError(f"{path} is no checkpoint: {error}") from error
         if about.get("version") != str(VERSION):
-            raise ValueError(f"{path} is no checkpoint of this version ({VERSION}): it says {about.get('version')}")
-        theirs, mine = json.loads(about.get("settings", "{}")), json.loads(json.dumps(self.settings))
-        if differ := [f"{k} {theirs.get(k)!r} there, {mine[k]!r} here" for k in mine if theirs.get(k) != mine[k]]:
+            raise ValueError(
+                f"{path} is no checkpoint of this version ({VERSION}): it says {about.get('version')}"
+            )
+        theirs, mine = (
+            json.loads(about.get("settings", "{}")),
+            json.loads(json.dumps(self.settings)),
+        )
+        if differ := [
+            f"{k} {theirs.get(k)!r} there, {mine[k]!r} here"
+            for k in mine
+            if theirs.get(k) != mine[k]
+        ]:
             raise ValueError(f"{path} is the checkpoint of another run: {'; '.join(differ)}")
         self.load_state_dict(load_file(path))
         return self
@@ -286,25 +406,48 @@ def check_stages(stages: Sequence[Stage]) -> None:
     """Raises ValueError unless there are stages, and each is possible."""
     for stage in stages:
         whole = (stage.size, stage.resolution, stage.views)
-        if any(isinstance(n, bool) or not isinstance(n, int) for n in (*whole, stage.ring)) or min(whole) < 1 or stage.ring < 0:
-            raise ValueError(f"size, resolution and views of a stage are ints of at least 1, ring of at least 0, got {stage}")
+        if (
+            any(isinstance(n, bool) or not isinstance(n, int) for n in (*whole, stage.ring))
+            or min(whole) < 1
+            or stage.ring < 0
+        ):
+            raise ValueError(
+                f"size, resolution and views of a stage are ints of at least 1, ring of at least 0, got {stage}"
+            )
         if not 0 < stage.share <= 1:
             raise ValueError(f"share of a stage is a fraction of the steps in (0, 1], got {stage}")
     if not stages:
-        raise ValueError("stages is empty; give at least one, such as Stage(size=32, resolution=32, share=1.0, views=4)")
+        raise ValueError(
+            "stages is empty; give at least one, such as Stage(size=32, resolution=32, share=1.0, views=4)"
+        )
 
 
-def distill_scene(prior: Prior, prompt: str | None, method: Method, seed: int, steps: int = 400, *, negative: str | None = None,
-                  view: InputView | None = None, refresh: int | None = None, stages: Sequence[Stage] = STAGES,
-                  lr: float = LEARNING_RATE, regularisers=None, cameras: Sequence[Camera] | None = None,
-                  faithful: Mapping[str, float] | None = None, field: Field | None = None) -> SceneRun:
+def distill_scene(
+    prior: Prior,
+    prompt: str | None,
+    method: Method,
+    seed: int,
+    steps: int = 400,
+    *,
+    negative: str | None = None,
+    view: InputView | None = None,
+    refresh: int | None = None,
+    stages: Sequence[Stage] = STAGES,
+    lr: float = LEARNING_RATE,
+    regularisers=None,
+    cameras: Sequence[Camera] | None = None,
+    faithful: Mapping[str, float] | None = None,
+    field: Field | None = None,
+) -> SceneRun:
     """A run of a method on a scene, one object, ready to iterate or `finish()`.
 
-    prompt: of the prior; None for a prior of new views, which is asked by the picture `view` (and then the scene must show
-    that too, with weights `faithful`, {"rgb": ..., "mask": ...}). seed: of e* and all draws. steps: optimisation steps.
-    refresh: hold each target for so many steps, 4 by default, 8 for a joint prior. stages: coarse to fine. lr: of Adam on
-    the grid. regularisers: weights by name, see `dsd_lab.scene.regularisation`. cameras: the views to optimise; the prior's
-    own bank by default. field: a new grid, unless given; a `HashField` is at home on a GPU and knows no resolutions.
+    prompt: of the prior; None for a prior of new views, which is asked by the picture `view` (and
+    then the scene must show that too, with weights `faithful`, {"rgb": ..., "mask": ...}). seed: of
+    e* and all draws. steps: optimisation steps.
+    refresh: hold each target for so many steps, 4 by default, 8 for a joint prior. stages: coarse
+    to fine. lr: of Adam on the grid. regularisers: weights by name, see
+    `dsd_lab.scene.regularisation`. cameras: the views to optimise; the prior's own bank by default.
+    field: a new grid, unless given; a `HashField` is at home on a GPU and knows no resolutions.
     Raises TypeError or ValueError for what cannot be.
     """
     if not isinstance(method, Method):
@@ -325,17 +468,38 @@ def distill_scene(prior: Prior, prompt: str | None, method: Method, seed: int, s
         raise ValueError("faithful weighs how well a scene shows its picture, and there is none")
     for name, weight in (faithful or {}).items():
         if name not in FAITHFUL or not 0 <= weight < float("inf"):
-            raise ValueError(f"faithful holds weights of at least 0 for {', '.join(FAITHFUL)}, got {name}: {weight!r}")
+            raise ValueError(
+                f"faithful holds weights of at least 0 for {', '.join(FAITHFUL)}, got {name}: {weight!r}"
+            )
     if len(prior.shape) != 3:
-        raise TypeError(f"a scene needs a prior of pictures; {prior.name} has items of shape {prior.shape}")
+        raise TypeError(
+            f"a scene needs a prior of pictures; {prior.name} has items of shape {prior.shape}"
+        )
     if prior.asked_by == "picture":
         if not isinstance(view, InputView):
-            raise TypeError(f"{prior.name} is asked by a picture: use image_to_3d, or give view=input_view(image)")
+            raise TypeError(
+                f"{prior.name} is asked by a picture: use image_to_3d, or give view=input_view(image)"
+            )
         asked = {"image": view}
     else:
         if view is not None:
-            raise TypeError(f"{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "
-                            '"toybox-novel-view"')
+            raise TypeError(
+                f"{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "
+                '"toybox-novel-view"'
+            )
         asked = {"prompt": prior.resolve(prompt), "negative": negative}
-    return SceneRun(prior, asked, method, seed, steps, refresh, stages, lr, regularisers, cameras, view, faithful,
-                    field)
+    return SceneRun(
+        prior,
+        asked,
+        method,
+        seed,
+        steps,
+        refresh,
+        stages,
+        lr,
+        regularisers,
+        cameras,
+        view,
+        faithful,
+        field,
+    )

@@ -1,4 +1,6 @@
-"""Toys: tables of shapes that make up a field of distance, of colour and of density for many toys at once."""
+"""Toys: tables of shapes that make up a field of distance, of colour and of density for many toys
+at once.
+"""
 
 import difflib
 import hashlib
@@ -9,19 +11,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..draws import check_seeds
-from .pictures import _key
-from .toybox_builder import COLOURS, Toy
-from .toybox_kinds import EMBLEMS, RECIPES, add_back
-from .toybox_shapes import SHAPES, reach
+from ...draws import check_seeds
+from ..pictures import _key
+from .builder import COLOURS, Toy
+from .kinds import EMBLEMS, RECIPES, add_back
+from .shapes import SHAPES, reach
 
 KINDS = tuple(RECIPES)
 RADIUS = 0.94  # of the sphere that every toy is scaled to
-PIECE = 400_000  # points times shapes evaluated at once: many enough to be fast, few enough to stay in the cache
+# points times shapes evaluated at once: many enough to be fast, few enough to stay in the cache
+PIECE = 400_000
 
 
 class Slots(NamedTuple):
-    """The shapes of one role and one form of N toys, K places each; those a toy does not use are far away."""
+    """The shapes of one role and one form of N toys, K places each; those a toy does not use are
+    far away.
+    """
 
     count: Tensor  # (N,) how many are used
     centre: Tensor  # (N, K, 3)
@@ -33,9 +38,11 @@ class Slots(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Toys:
-    """N toys inside the unit sphere, as tables of shapes: a field of distance, of colour and of density.
+    """N toys inside the unit sphere, as tables of shapes: a field of distance, of colour and of
+    density.
 
-    `kinds` and `colours` are their names, N each. `melt` (N,) is how far the body's shapes run into each other.
+    `kinds` and `colours` are their names, N each. `melt` (N,) is how far the body's shapes run into
+    each other.
     """
 
     kinds: tuple[str, ...]
@@ -52,7 +59,10 @@ class Toys:
     @property
     def captions(self) -> tuple[str, ...]:
         """What each toy is, with its colour: "a red chair", "an orange apple"."""
-        return tuple(with_article(f"{colour} {kind}") for colour, kind in zip(self.colours, self.kinds, strict=True))
+        return tuple(
+            with_article(f"{colour} {kind}")
+            for colour, kind in zip(self.colours, self.kinds, strict=True)
+        )
 
     def subset(self, index) -> "Toys":
         """The toys at the positions `index`, ints or an int64 (n,)."""
@@ -61,19 +71,25 @@ class Toys:
         for key, slots in self.table.items():
             if used := int(slots.count[index].amax()) if len(index) else 0:
                 table[key] = Slots(slots.count[index], *(part[index, :used] for part in slots[1:]))
-        kinds, colours = (tuple(names[i] for i in index.tolist()) for names in (self.kinds, self.colours))
+        kinds, colours = (
+            tuple(names[i] for i in index.tolist()) for names in (self.kinds, self.colours)
+        )
         return Toys(kinds, colours, table, self.melt[index])
 
     def sdf(self, points: Tensor) -> Tensor:
         """Signed distance to the surface, negative inside: points (N or 1, P, 3) give (N, P)."""
-        return self._in_pieces(points, lambda p: torch.minimum(self._carved(p)[0], self._nearest("part", p)))
+        return self._in_pieces(
+            points, lambda p: torch.minimum(self._carved(p)[0], self._nearest("part", p))
+        )
 
     def colour(self, points: Tensor) -> Tensor:
         """The colour of the nearest surface, in [0, 1]: points (N or 1, P, 3) give (N, P, 3)."""
         return self._in_pieces(points, self._colour)
 
     def density(self, points: Tensor, sharpness: float = 60.0) -> Tensor:
-        """Opacity per unit of length, `sharpness` inside and 0 outside, over about 4 / sharpness: (N, P)."""
+        """Opacity per unit of length, `sharpness` inside and 0 outside, over about 4 / sharpness:
+        (N, P).
+        """
         if not sharpness > 0:
             raise ValueError(f"sharpness must be greater than 0, got {sharpness!r}")
         return sharpness * torch.sigmoid(-sharpness * self.sdf(points))
@@ -82,13 +98,23 @@ class Toys:
         if points.ndim != 3 or points.shape[2] != 3 or len(points) not in (1, len(self)):
             raise ValueError(f"points must be (1 or {len(self)}, P, 3), got {tuple(points.shape)}")
         points = points.float().expand(len(self), -1, 3)
-        places = sum(slots.centre.shape[1] for (role, _), slots in self.table.items() if role != "paint")
+        places = sum(
+            slots.centre.shape[1] for (role, _), slots in self.table.items() if role != "paint"
+        )
         pieces = points.split(max(64, PIECE // (max(len(self), 1) * places)), dim=1)
-        return torch.cat([field(piece.mT) for piece in pieces], dim=1) if pieces else field(points.mT)
+        return (
+            torch.cat([field(piece.mT) for piece in pieces], dim=1) if pieces else field(points.mT)
+        )
 
     def _distances(self, role, p):
-        """Distances (N, K, P) of points (N, 3, P) to each of a role's shapes, in the order of SHAPES."""
-        return [_distance(shape, self.table[role, shape], p) for shape in SHAPES if (role, shape) in self.table]
+        """Distances (N, K, P) of points (N, 3, P) to each of a role's shapes, in the order of
+        SHAPES.
+        """
+        return [
+            _distance(shape, self.table[role, shape], p)
+            for shape in SHAPES
+            if (role, shape) in self.table
+        ]
 
     def _nearest(self, role, p):
         """Distance to the nearest of a role's shapes: (N, P), or inf where the role is empty."""
@@ -96,13 +122,17 @@ class Toys:
         return torch.stack(found).amin(0) if found else p.new_full((), torch.inf)
 
     def _carved(self, p):
-        """Distance to the body without what is cut out of it, and whether the cut makes its surface: (N, P) each."""
+        """Distance to the body without what is cut out of it, and whether the cut makes its
+        surface: (N, P) each.
+        """
         found = self._distances("body", p)
         if not found:
             return p.new_full((), torch.inf), torch.tensor(False)
         each = torch.cat(found, dim=1)
         body = each.amin(1, keepdim=True)
-        if each.shape[1] > 1:  # near shapes pull the surface out to each other, by at most melt / 4 a pair
+        if (
+            each.shape[1] > 1
+        ):  # near shapes pull the surface out to each other, by at most melt / 4 a pair
             melt = self.melt[:, None, None]
             pull = (1 - (each - body) / melt).clamp(min=0).square().sum(1, keepdim=True) - 1
             body = body - melt / 4 * pull
@@ -117,20 +147,31 @@ class Toys:
             outside = -torch.cat(each["cut"], 1).amin(1, keepdim=True)
             each["body"] = [torch.maximum(d, outside) for d in each["body"]]
         solid = torch.cat(each["body"] + each["part"], dim=1)
-        colour = _choose(solid.argmin(1), torch.cat([looks[r][0] for r in ("body", "part") if each[r]], 1))
+        colour = _choose(
+            solid.argmin(1), torch.cat([looks[r][0] for r in ("body", "part") if each[r]], 1)
+        )
         is_cut = is_cut & (carved < self._nearest("part", p))
         if each["paint"]:
             order = looks["paint"][1]
             over = torch.where(torch.cat(each["paint"], 1) < 0, order[..., None], -1.0)
             painted = (over.amax(1) >= 0) & ~is_cut
-            colour = torch.where(painted[..., None], _choose(over.argmax(1), looks["paint"][0]), colour)
+            colour = torch.where(
+                painted[..., None], _choose(over.argmax(1), looks["paint"][0]), colour
+            )
         if each["cut"]:
-            colour = torch.where(is_cut[..., None], _choose(torch.cat(each["cut"], 1).argmin(1), looks["cut"][0]), colour)
+            colour = torch.where(
+                is_cut[..., None],
+                _choose(torch.cat(each["cut"], 1).argmin(1), looks["cut"][0]),
+                colour,
+            )
         return colour
 
     def _looks(self, role):
         slots = [self.table[role, shape] for shape in SHAPES if (role, shape) in self.table]
-        return [torch.cat([getattr(s, name) for s in slots], 1) if slots else None for name in ("colour", "order")]
+        return [
+            torch.cat([getattr(s, name) for s in slots], 1) if slots else None
+            for name in ("colour", "order")
+        ]
 
 
 def _distance(shape, slots, p):
@@ -146,18 +187,24 @@ def _choose(index, colours):
     return colours.gather(1, index[..., None].expand(-1, -1, 3))
 
 
-def make_toys(kinds: Sequence[str], seeds: Sequence[int], backs: Sequence[int | None] | None = None) -> Toys:
+def make_toys(
+    kinds: Sequence[str], seeds: Sequence[int], backs: Sequence[int | None] | None = None
+) -> Toys:
     """One toy for each kind and seed: the seed chooses its shape, its parts and its colours.
 
-    `backs` makes twins: toys of one kind and seed with backs 0, 1 and 2 differ only in what is painted
-    on their back; None is a toy that is no twin. Raises ValueError for an unknown kind, with the nearest one, or for unequal
-    lengths.
+    `backs` makes twins: toys of one kind and seed with backs 0, 1 and 2 differ only in what is
+    painted on their back; None is a toy that is no twin. Raises ValueError for an unknown kind,
+    with the nearest one, or for unequal lengths.
     """
     seeds = check_seeds(seeds)
-    kinds = [check_kind(kind) for kind in ([kinds] * len(seeds) if isinstance(kinds, str) else kinds)]
+    kinds = [
+        check_kind(kind) for kind in ([kinds] * len(seeds) if isinstance(kinds, str) else kinds)
+    ]
     backs = [None] * len(seeds) if backs is None else list(backs)
     if not len(kinds) == len(seeds) == len(backs):
-        raise ValueError(f"kinds, seeds and backs must be equally many, got {len(kinds)}, {len(seeds)} and {len(backs)}")
+        raise ValueError(
+            f"kinds, seeds and backs must be equally many, got {len(kinds)}, {len(seeds)} and {len(backs)}"
+        )
     if wrong := [back for back in backs if back not in (None, 0, 1, 2)]:
         raise ValueError(f"every back must be 0, 1, 2 or None, got {wrong[0]!r}")
     built, colours = zip(*map(_build, kinds, seeds, backs), strict=True)
@@ -165,7 +212,9 @@ def make_toys(kinds: Sequence[str], seeds: Sequence[int], backs: Sequence[int | 
 
 
 def check_kind(kind: str) -> str:
-    """`kind` if it is one of KINDS. Raises TypeError or ValueError, with the nearest kind, if it is not."""
+    """`kind` if it is one of KINDS. Raises TypeError or ValueError, with the nearest kind, if it is
+    not.
+    """
     if not isinstance(kind, str):
         raise TypeError(f"a kind is a string such as {KINDS[0]!r}, got {type(kind).__name__}")
     if kind not in RECIPES:
@@ -184,12 +233,17 @@ def _build(kind, seed, back):
     """The rows of one toy, and the name of its colour."""
     toy = Toy(kind, seed, twin=back is not None)
     first = int.from_bytes(hashlib.sha256(kind.encode()).digest()[:4], "big")
-    colour = tuple(COLOURS)[(first + 3 * seed) % len(COLOURS)]  # every colour comes up in eight seeds
+    colour = tuple(COLOURS)[
+        (first + 3 * seed) % len(COLOURS)
+    ]  # every colour comes up in eight seeds
     coat = COLOURS[colour]
     place = RECIPES[kind](toy, coat)
     if back is not None:
         first = toy.accent(coat, apart=0.6)
-        colours, start = (first, toy.accent(coat, first, apart=0.6)), int(toy.between(0, len(EMBLEMS)))
+        colours, start = (
+            (first, toy.accent(coat, first, apart=0.6)),
+            int(toy.between(0, len(EMBLEMS))),
+        )
         if back:  # the first of a group has nothing on its back
             add_back(toy, place, colours[back - 1], EMBLEMS[(start + back) % len(EMBLEMS)])
     return toy, colour
@@ -199,29 +253,47 @@ def _gathered(kinds, colours, built):
     """The Toys whose rows of shapes are those of the `built`."""
     table = {}
     for role, shape in sorted({row[:2] for toy in built for row in toy.rows}):
-        rows = [[(i, *row[2:]) for i, row in enumerate(toy.rows) if row[:2] == (role, shape)] for toy in built]
+        rows = [
+            [(i, *row[2:]) for i, row in enumerate(toy.rows) if row[:2] == (role, shape)]
+            for toy in built
+        ]
         table[role, shape] = _slots(rows)
     return Toys(tuple(kinds), tuple(colours), table, torch.tensor([toy.melt for toy in built]))
 
 
 def _slots(rows):
-    """Rows of (order, centre, turn, size, colour) for each toy, padded to the longest with specks far away."""
-    speck = (-1, (0.0, 100.0, 0.0), ((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0)), (0.01,) * 5, (0.0,) * 3)
+    """Rows of (order, centre, turn, size, colour) for each toy, padded to the longest with specks
+    far away.
+    """
+    speck = (
+        -1,
+        (0.0, 100.0, 0.0),
+        ((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0)),
+        (0.01,) * 5,
+        (0.0,) * 3,
+    )
     most = max(map(len, rows))
     order, centre, turn, size, colour = (
-        torch.tensor([[row[i] for row in own + [speck] * (most - len(own))] for own in rows], dtype=torch.float32)
+        torch.tensor(
+            [[row[i] for row in own + [speck] * (most - len(own))] for own in rows],
+            dtype=torch.float32,
+        )
         for i in range(5)
     )
     return Slots(torch.tensor([len(own) for own in rows]), centre, turn.mT, size, colour, order)
 
 
 def _fitted(toys):
-    """The toys moved and scaled so that each lies in the sphere of radius RADIUS, none of it outside."""
+    """The toys moved and scaled so that each lies in the sphere of radius RADIUS, none of it
+    outside.
+    """
     u = torch.cat([torch.eye(3), -torch.eye(3), _spread(600)])
     far = []
     for (role, shape), slots in toys.table.items():
         if role in ("body", "part"):
-            span = slots.centre @ u.T + reach(shape, slots.turn @ u.T, slots.size.permute(2, 0, 1)[..., None])
+            span = slots.centre @ u.T + reach(
+                shape, slots.turn @ u.T, slots.size.permute(2, 0, 1)[..., None]
+            )
             used = torch.arange(span.shape[1]) < slots.count[:, None]
             far.append(span.where(used[..., None], -torch.inf).amax(1))
     far = torch.stack(far).amax(0)  # (N, M): how far each toy goes in each direction
@@ -232,7 +304,9 @@ def _fitted(toys):
         used = (torch.arange(slots.centre.shape[1]) < slots.count[:, None])[..., None]
         centre = (slots.centre - middle[:, None]) * scale[:, None, None]
         size = slots.size * scale[:, None, None]
-        table[key] = slots._replace(centre=centre.where(used, slots.centre), size=size.where(used, slots.size))
+        table[key] = slots._replace(
+            centre=centre.where(used, slots.centre), size=size.where(used, slots.size)
+        )
     return Toys(toys.kinds, toys.colours, table, toys.melt * scale)
 
 

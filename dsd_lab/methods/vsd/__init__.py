@@ -1,0 +1,3 @@
+from .vsd import VSD
+
+__all__ = ["VSD"]
