@@ -1,0 +1,52 @@
+"""Checks of what a user gives, with one wording: what was wrong, what is allowed, what is nearest."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+def at_least(name: str, value: int, least: int = 1) -> int:
+    """`value`. Raises ValueError unless it is an int (no bool) of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
+    return value
+
+
+def number(name: str, value: float, example: str) -> float:
+    """`value` as a float. Raises TypeError unless it is a number, ValueError unless it is finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number such as {example}, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    return float(value)
+
+
+def positive(name: str, value: float) -> float:
+    """`value` as a float. Raises ValueError unless it is a positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    return float(value)
+
+
+def fraction(name: str, value: float) -> float:
+    """`value` as a float. Raises ValueError unless 0 <= value <= 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{name} is a fraction in 0..1, got {value!r}")
+    return float(value)
+
+
+def choice(name: str, value: str, allowed: Iterable[str]) -> str:
+    """`value`. Raises ValueError, with the nearest, unless it is one of `allowed`."""
+    allowed = list(allowed)
+    if value not in allowed:
+        hint = did_you_mean(value, allowed)
+        raise ValueError(f'unknown {name} "{value}";{hint} allowed: {", ".join(allowed)}')
+    return value
+
+
+def did_you_mean(word: object, allowed: Iterable[str], cutoff: float = 0.5) -> str:
+    """' did you mean "...?";' with the nearest of `allowed`, or nothing if none is near."""
+    near = difflib.get_close_matches(str(word), list(allowed), 1, cutoff)
+    return f' did you mean "{near[0]}"?' if near else ""
