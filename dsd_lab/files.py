@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+LONGEST = (
+    80  # bytes of a name made from a text; file systems allow 255, suffixes and marks included
+)
 
-def slug(prompt: str) -> str:
-    """A file name for a prompt: "a hot dog" -> "a-hot-dog"."""
-    return re.sub(r"[\W_]+", "-", prompt.lower()).strip("-") or "prompt"
+
+def slug(text: str) -> str:
+    """A file name for a text: "a hot dog" -> "a-hot-dog"; a long one is cut, and a digest of the
+    whole text put behind it.
+    """
+    name = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", text).lower()).strip("-") or "prompt"
+    if len(name.encode()) <= LONGEST:
+        return name
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=6).hexdigest()
+    short = name.encode()[: LONGEST - len(digest) - 1].decode(errors="ignore")
+    return f"{short.rstrip('-')}-{digest}"
 
 
-def file_names(prompts: Sequence[str]) -> dict[str, str]:
-    """A PNG's name for each prompt; prompts of one slug are told apart by a number."""
-    names = {}
-    for prompt in prompts:
-        taken = set(names.values())
-        tries = itertools.chain([slug(prompt)], (f"{slug(prompt)}-{k}" for k in itertools.count(2)))
-        names[prompt] = next(f"{name}.png" for name in tries if f"{name}.png" not in taken)
+def file_names(texts: Iterable[str], suffix: str = ".png") -> dict[str, str]:
+    """A file's name for each text; texts of one slug are told apart by a number."""
+    names: dict[str, str] = {}
+    for text in texts:
+        stem = slug(text)
+        tries = itertools.chain([stem], (f"{stem}-{k}" for k in itertools.count(2)))
+        names[text] = next(n for t in tries if (n := t + suffix) not in names.values())
     return names
 
 
 def prepare_folder(folder: str | Path) -> Path:
-    """The folder, made and writable. Raises ValueError if it cannot be, before any work is done."""
-    folder = Path(folder)
+    """The folder, `~` expanded, made and writable. Raises ValueError if it cannot be, before any
+    work is done.
+    """
+    folder = Path(folder).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -40,11 +55,12 @@ def prepare_folder(folder: str | Path) -> Path:
     return folder
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a file beside `path` and then give it its name, so that nobody sees half a
-    file.
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a file beside `path`, `~` expanded, and then give it its name: nobody sees
+    half a file. Returns the path.
     """
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    path = Path(path).expanduser()
+    beside = path.with_name(f".{slug(path.stem)}.{os.getpid()}{path.suffix}")
     try:
         write(beside)
         os.replace(beside, path)
@@ -53,9 +69,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
-def write_file(path: Path, content: bytes | str) -> Path:
+def write_file(path: str | Path, content: bytes | str) -> Path:
     """Write bytes or text (as UTF-8), whole or not at all."""
-    return write_whole(
-        path,
-        lambda place: place.write_bytes(content.encode() if isinstance(content, str) else content),
-    )
+    data = content.encode() if isinstance(content, str) else content
+    return write_whole(path, lambda place: place.write_bytes(data))

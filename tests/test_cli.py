@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from dsd_lab import DSD, SDS, DSDStar, ImageSet, cli, compare, ddim, load_prior
 from dsd_lab.course.execute import execute
-from dsd_lab.files import file_names, slug, write_file
+from dsd_lab.files import LONGEST, file_names, prepare_folder, slug, write_file
 from dsd_lab.studies.report import deviations, table_text, write_report
 
 METHODS = ["--method", "sds", "--method", "dsd", "--method", "dsd-star"]
@@ -412,8 +412,23 @@ def test_prompts_have_files_of_their_own():
     assert slug("A hot  dog!") == "a-hot-dog"
     assert slug("чай") == "чай"
     assert slug("../..") == slug("?") == "prompt"
+    assert slug("Cafe\u0301") == slug("Caf\xe9") == "caf\xe9"
     names = file_names(["a b", "a-b", "a-b-2", "?"])
     assert list(names.values()) == ["a-b.png", "a-b-2.png", "a-b-2-2.png", "prompt.png"]
+
+
+def test_names_of_long_texts_fit_a_file_system_and_stay_apart():
+    long = [text * 100 + end for text in ("a word ", "\u0447\u0430\u0439 ") for end in "xy"]
+    names = file_names(long).values()
+    assert len(set(names)) == 4 and max(len(name.encode()) for name in names) <= LONGEST + 4
+    assert [name[:11] for name in names][:2] == ["a-word-a-wo"] * 2
+
+
+def test_a_home_is_expanded_wherever_something_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert prepare_folder("~/new") == tmp_path / "new"
+    assert write_file("~/new/a.txt", "here").read_text() == "here"
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.txt"]
 
 
 def test_the_report_escapes_what_is_not_its_own(prior, tmp_path):
