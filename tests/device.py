@@ -1,0 +1,135 @@
+"""A device for tests that needs no hardware: its tensors hold a CPU tensor, say that they are on
+"mock:0", and raise where a GPU would.
+
+PyTorch's PrivateUse1 key is made for backends from outside; its Python hook
+(`torch.utils.backend_registration`) and one wrapper class are the whole of it. An operation is
+unwrapped, run by the CPU's kernels, and wrapped again, so numbers are the CPU's: to the bit, or to
+rounding where PyTorch picks another kernel by the device's name (attention).
+
+The rules are CUDA's: devices don't mix, except that a 0-d CPU tensor may take part in arithmetic,
+CPU indices may stand in `x[index]`, and `copy_` and `.to` cross. CPU generators draw on the CPU
+only, and `.numpy()` wants `.cpu()` first. "mock:1" also refuses float64, as Apple's MPS does.
+What it cannot show: autocast, streams, pinned memory, and kernels that only a GPU lacks.
+"""
+
+from functools import partial
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils import backend_registration
+
+NAME = "mock"
+
+
+class _Module(backend_registration._DummyBackendModule):
+    def device_count(self):
+        return 2
+
+
+backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
+MOCK, MOCK_FLOAT32 = torch.device(NAME, 0), torch.device(NAME, 1)
+
+# Where TensorIterator lets a 0-d CPU tensor in (allow_cpu_scalars), that this project may use.
+ARITHMETIC = {
+    *("add", "sub", "rsub", "mul", "div", "pow", "remainder", "fmod", "floor_divide", "atan2"),
+    *("maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge", "where", "addcmul", "addcdiv"),
+    *("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor"),
+}
+INDEXING = {"index", "index_put", "_index_put_impl", "_unsafe_index", "_unsafe_index_put"}
+
+
+class MockTensor(torch.Tensor):
+    """A tensor that holds a CPU tensor and reports another device."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, held, device):
+        if device.index == 1 and held.dtype in (torch.float64, torch.complex128):
+            raise TypeError(f"{device} has no float64")
+        return torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=device,
+        )
+
+    def __init__(self, held, device):
+        self.held = held
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return run(func, *args, **(kwargs or {}))
+
+    def __repr__(self, **_):
+        return f"MockTensor({self.held!r}, device={self.device})"
+
+    def numpy(self, **_):
+        raise TypeError(f"can't convert {self.device} tensor to numpy; use Tensor.cpu() first")
+
+    def __array__(self, *_, **__):
+        self.numpy()
+
+    def tolist(self):
+        return self.held.tolist()
+
+    def untyped_storage(self):  # safetensors asks which tensors share their memory
+        return self.held.untyped_storage()
+
+
+def run(func, *args, **kwargs):
+    """Run one operation with the CPU's kernel and put what it returns on the operands' device."""
+    leaves = pytree.tree_leaves((args, kwargs))
+    mocks = {id(leaf.held): leaf for leaf in leaves if isinstance(leaf, MockTensor)}
+    devices = [mock.device for mock in mocks.values()]
+    device = kwargs.get("device")
+    device = torch.device(device) if device is not None else devices[0]
+    if device.type == NAME and device.index is None:
+        device = MOCK
+    if func._schema.name not in ("aten::copy_", "aten::_to_copy"):
+        check(func, args, leaves, device)
+    if kwargs.get("device") is not None:
+        kwargs = kwargs | {"device": "cpu"}
+    plain = pytree.tree_map_only(MockTensor, lambda tensor: tensor.held, (args, kwargs))
+    returned = func(*plain[0], **plain[1])
+    if device.type == "cpu":
+        return returned
+
+    def wrap(tensor):  # what was changed in place comes back as the same object
+        return mocks[id(tensor)] if id(tensor) in mocks else MockTensor(tensor, device)
+
+    return pytree.tree_map_only(torch.Tensor, wrap, returned)
+
+
+def check(func, args, leaves, device):
+    """Raise where CUDA would: operands of two devices, a generator of another one."""
+    name = func._schema.name.removeprefix("aten::")
+    written, name = name.endswith("_"), name.rstrip("_")
+    allowed = set()
+    if name in INDEXING and isinstance(args[0], MockTensor):
+        allowed = {id(index) for index in args[1]}
+    for leaf in leaves:
+        if isinstance(leaf, torch.Generator):
+            raise RuntimeError(f"expected a {NAME!r} generator for {func}, but found 'cpu'")
+        if not isinstance(leaf, torch.Tensor) or leaf.device == device or id(leaf) in allowed:
+            continue
+        scalar = leaf.device.type == "cpu" and leaf.ndim == 0
+        if scalar and name in ARITHMETIC and not (written and leaf is args[0]):
+            continue
+        raise RuntimeError(f"{func}: tensors on two devices, {device} and {leaf.device}")
+
+
+def operation(name):
+    """An operation by the name of its overload."""
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+
+# What makes tensors from nothing, or is called below the level that asks the class.
+LIBRARY = torch.library.Library("aten", "IMPL")
+for name in ("empty.memory_format", "empty_strided", "copy_", "randperm", "randperm.generator"):
+    LIBRARY.impl(name, partial(run, operation(name)), "PrivateUse1")
+for name in ("arange", "arange.start", "arange.start_step", "eye", "eye.m", "linspace"):
+    LIBRARY.impl(name, partial(run, operation(name)), "PrivateUse1")
