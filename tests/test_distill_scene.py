@@ -571,8 +571,8 @@ def test_a_checkpoint_of_another_run(other, message, prior, large, tmp_path):
 
 def test_a_checkpoint_of_another_version(prior, tmp_path, monkeypatch):
     file = start(prior, SDS()).save(tmp_path / "run.safetensors")
-    monkeypatch.setattr(sys.modules["dsd_lab.distill.scenes"], "VERSION", 9)
-    with pytest.raises(ValueError, match=r"no checkpoint of this version \(9\): it says 2"):
+    monkeypatch.setattr("dsd_lab.checkpoint.VERSION", 9)
+    with pytest.raises(ValueError, match=r"no checkpoint of this version \(9\): it says 3"):
         start(prior, SDS()).resume(file)
     scene = start(prior, SDS()).scene.save(tmp_path / "scene.safetensors")
     with pytest.raises(ValueError, match="it says None"):

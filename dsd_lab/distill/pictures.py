@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..checkpoint import flatten, part, prefixed, restore
 from ..draws import Draws, check_seeds
 from ..methods import Method
 from ..priors import Condition, Prior
@@ -158,12 +159,8 @@ class Run(Loop):
             parts["target"] = self.target
         if self.last[0] is not None:
             parts["last.t"], parts["last.rms"] = self.last
-        parts |= {f"method.{k}": v for k, v in self.state.state_dict().items()}
-        parts |= {
-            f"optimizer.{k}": v
-            for k, v in self.optimizer.state.get(self.x, {}).items()
-            if isinstance(v, Tensor)
-        }
+        parts |= prefixed("method", self.state.state_dict())
+        parts |= prefixed("optimizer", flatten(self.optimizer))
         return {name: tensor.detach().clone() for name, tensor in parts.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -175,20 +172,14 @@ class Run(Loop):
                 f"the checkpoint holds x of shape {tuple(state['x'].shape)}, this run {tuple(self.x.shape)}"
             )
 
-        def part(prefix):
-            return {
-                k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)
-            }
-
         self.x.copy_(state["x"])
         self.index = int(state["index"])
         self.draws.load_state_dict(state)
-        self.state.load_state_dict(part("method."))
-        self.target = part("target").get("")
+        kept = part(state, "method")
+        self.state.load_state_dict({name: value.clone() for name, value in kept.items()})
+        self.target = state["target"].clone() if "target" in state else None
         self.last = (state.get("last.t"), state.get("last.rms"))
-        self.optimizer.state.clear()
-        if kept := part("optimizer."):
-            self.optimizer.state[self.x] = kept
+        restore(self.optimizer, part(state, "optimizer"))
 
 
 def distill(

@@ -13,17 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import checkpoint
 from ..cameras import BANK, Camera, check_cameras, nearest, orbit
 from ..draws import ViewDraws
-from ..files import write_whole
 from ..inputs import InputView
 from ..methods import DDS, DSD, DSDStar, Method, State
 from ..priors import Condition, Prior, ViewSet
 from ..scene import Field, GridField, Occupancy, Scene
 from ..scene.regularisers import regularisation
 from .pictures import Loop
-
-VERSION = 2  # of the checkpoint's form
 
 
 class Stage(NamedTuple):
@@ -330,32 +328,24 @@ class SceneRun(Loop):
             "t": self.t,
             **self.draws.state_dict(),
         }
-        parts |= {f"method.{k}": v for k, v in self.state.state_dict().items()}
-        parts |= {f"scene.{k}": v for k, v in self.scene.state_dict().items()}
-        moments = self.optimizer.state_dict()["state"]
-        parts |= {f"optimizer.{i}.{k}": v for i, kept in moments.items() for k, v in kept.items()}
+        parts |= checkpoint.prefixed("method", self.state.state_dict())
+        parts |= checkpoint.prefixed("scene", self.scene.state_dict())
+        parts |= checkpoint.prefixed("optimizer", checkpoint.flatten(self.optimizer))
         return {name: tensor.detach().clone().contiguous() for name, tensor in parts.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from a checkpoint of a run with the same settings."""
 
-        def part(prefix):
-            return {
-                k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)
-            }
-
         self.index = int(state["index"])
         if int(state["stage"]) != self.number:
             self._enter(int(state["stage"]))
-        self.scene.load_state_dict(part("scene."))
+        part = checkpoint.part
+        self.scene.load_state_dict(part(state, "scene"))
         self.optimizer = self._adam()
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimizer.").items():
-            i, _, key = name.partition(".")
-            moments.setdefault(int(i), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        checkpoint.restore(self.optimizer, part(state, "optimizer"))
         self.draws.load_state_dict(state)
-        self.state.load_state_dict(part("method."))
+        kept = part(state, "method")
+        self.state.load_state_dict({name: value.clone() for name, value in kept.items()})
         self.target = state["target"].to(self.target.device, copy=True)
         self.held, self.order, self.t = (state[k].clone() for k in ("held", "order", "t"))
 
@@ -363,42 +353,13 @@ class SceneRun(Loop):
         """Write the checkpoint as .safetensors, whole or not at all: a full disk leaves the old one
         as it was.
         """
-        import json
-
-        from safetensors.torch import save_file
-
-        about = {"version": str(VERSION), "settings": json.dumps(self.settings, sort_keys=True)}
-        return write_whole(Path(path), lambda place: save_file(self.state_dict(), place, about))
+        return checkpoint.save(path, self.state_dict(), self.settings)
 
     def resume(self, path: str | Path) -> SceneRun:
         """Go on from a checkpoint file. Raises ValueError for one of another prompt, version or
         setting.
         """
-        import json
-
-        from safetensors import SafetensorError, safe_open
-        from safetensors.torch import load_file
-
-        try:
-            with safe_open(path, "pt") as file:
-                about = file.metadata() or {}
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no checkpoint: {error}") from error
-        if about.get("version") != str(VERSION):
-            raise ValueError(
-                f"{path} is no checkpoint of this version ({VERSION}): it says {about.get('version')}"
-            )
-        theirs, mine = (
-            json.loads(about.get("settings", "{}")),
-            json.loads(json.dumps(self.settings)),
-        )
-        if differ := [
-            f"{k} {theirs.get(k)!r} there, {mine[k]!r} here"
-            for k in mine
-            if theirs.get(k) != mine[k]
-        ]:
-            raise ValueError(f"{path} is the checkpoint of another run: {'; '.join(differ)}")
-        self.load_state_dict(load_file(path))
+        self.load_state_dict(checkpoint.load(path, self.settings))
         return self
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...checkpoint import flatten, part, prefixed, restore
 from ...priors import Condition, GaussianMixture, PipelinePrior, Prior, Query
 from ...schedule import NoiseSchedule
 from ..base import AnnealedMethod, Evaluations, State, check_choice, cost
@@ -115,23 +116,16 @@ class TrainedState(State):
         self.weights, self.adam = weights, torch.optim.Adam(weights.values(), lr=lr, foreach=False)
 
     def state_dict(self):
-        adam = {
-            f"adam.{i}.{k}": v
-            for i, kept in self.adam.state_dict()["state"].items()
-            for k, v in kept.items()
-        }
-        return {f"net.{k}": v.detach() for k, v in self.weights.items()} | adam
+        return prefixed("net", {name: weight.detach() for name, weight in self.weights.items()}) | (
+            prefixed("adam", flatten(self.adam))
+        )
 
     @torch.no_grad()
     def load_state_dict(self, state):
-        for k, weight in self.weights.items():
-            weight.copy_(state[f"net.{k}"])
-        kept: dict[int, dict[str, Tensor]] = {}
-        for k, v in state.items():
-            if k.startswith("adam."):
-                _, i, name = k.split(".")
-                kept.setdefault(int(i), {})[name] = v
-        self.adam.load_state_dict({**self.adam.state_dict(), "state": kept})
+        kept = part(state, "net")
+        for name, weight in self.weights.items():
+            weight.copy_(kept[name])
+        restore(self.adam, part(state, "adam"))
 
 
 class NetworkState(TrainedState):
