@@ -344,3 +344,10 @@ def test_load_prior(monkeypatch):
         priors._toybox.cache_clear()
     with pytest.raises(ValueError, match='did you mean "toybox"'):
         load_prior("toybocks")
+
+
+def test_a_smaller_prior_counts_on_the_one_it_comes_from(prior):
+    small = prior.at_size(8)
+    before = prior.evaluations
+    small.predict(small.noise([0]), 500, small.condition("a chair", camera=small.cameras[0]))
+    assert prior.evaluations == small.evaluations == before + 2

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cameras import Camera, check_cameras, nearest
 from ..draws import starting_noise
@@ -108,6 +108,13 @@ def guide(terms: dict[str, Prediction], cfg: float) -> Prediction:
     return replace(base, output=torch.lerp(base.output, terms["cond"].output, cfg))
 
 
+@dataclass
+class Count:
+    """How many items were put through a network; smaller copies of a prior count on the same."""
+
+    items: int = 0
+
+
 class Prior(ABC):
     """A diffusion model of items of shape `shape`, in the prior's own space.
 
@@ -116,7 +123,8 @@ class Prior(ABC):
     call handles well. path_spacing: timesteps between the levels of an ODE path on which DSD can
     follow it.
     cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly.
-    asked_by: "prompt" or "picture".
+    asked_by: "prompt" or "picture". image_shape: of the pictures that `encode` takes. unit: how far x
+    moves when a pixel goes from black to white. unet: its network, if it has one.
     """
 
     name: str = "prior"
@@ -126,11 +134,36 @@ class Prior(ABC):
     views_per_item = 1
     preferred_batch = 16
     path_spacing = 100
+    unit = 2.0
+    unet: nn.Module | None = None
     dtype = torch.float32
     device = torch.device("cpu")
 
     def __init__(self, shape: tuple[int, ...], schedule: NoiseSchedule):
-        self.shape, self.schedule, self.evaluations = tuple(shape), schedule, 0
+        self.shape, self.schedule, self._count = tuple(shape), schedule, Count()
+        self.image_shape = self.shape
+
+    @property
+    def evaluations(self) -> int:
+        return self._count.items
+
+    @evaluations.setter
+    def evaluations(self, items: int) -> None:
+        self._count.items = items
+
+    def identity(self) -> dict[str, object]:
+        """What tells this prior from others, for those who keep results: anything JSON can hold."""
+        return {"prior": self.name, "shape": self.shape}
+
+    def fitting_size(self, size: int) -> int:
+        """The largest side up to `size` of pictures that `at_size` can make."""
+        return size
+
+    def at_size(self, size: int) -> Prior:
+        """The prior of the same in pictures of another side. A network has one size: it is itself,
+        and larger or smaller pictures are resized to `image_shape`.
+        """
+        return self
 
     @abstractmethod
     def resolve(self, prompt: str) -> str:

@@ -311,6 +311,13 @@ class ImageSet(ExactPrior):
             schedule,
         )
 
+    @property
+    def unit(self) -> float:
+        return 2 * self.scale
+
+    def identity(self):
+        return {**super().identity(), "scale": self.scale}
+
     def resolve(self, prompt: str) -> str:
         return self.world.resolve(prompt)
 

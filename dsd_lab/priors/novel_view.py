@@ -99,6 +99,9 @@ class NovelViewSet(AskedByPicture, ViewSet):
         self.tolerance, self.picture_size = tolerance, self.shape[-1]
         self._posteriors: WeakKeyDictionary[InputView, Tensor] = WeakKeyDictionary()
 
+    def identity(self):
+        return {**super().identity(), "tolerance": self.tolerance}
+
     def at_size(self, size):
         if size != self.shape[-1] and size not in self._sizes:
             smaller = super().at_size(size)

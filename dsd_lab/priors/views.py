@@ -114,6 +114,17 @@ class ViewSet(Prior):
             )
         return self._views[camera]
 
+    @property
+    def unit(self) -> float:
+        return 2 * self.scale
+
+    def identity(self):
+        return {**super().identity(), "scale": self.scale}
+
+    def fitting_size(self, size: int) -> int:
+        now = self.shape[-1]
+        return max(side for side in range(1, now + 1) if now % side == 0 and side <= max(size, 1))
+
     def at_size(self, size: int) -> ViewSet:
         """The same objects in smaller pictures, and a scale that goes with them; for coarse to
         fine. Made once and kept.
@@ -122,12 +133,14 @@ class ViewSet(Prior):
         if size == now:
             return self
         if size not in self._sizes:
-            self._sizes[size] = type(self)(
+            smaller = type(self)(
                 resized(self.world, size),
                 self.scale * now / size,
                 self.schedule,
                 joint=self.views_per_item > 1,
             )
+            smaller._count = self._count  # evaluations count where the user looks
+            self._sizes[size] = smaller
         return self._sizes[size]
 
     def _given(self, cond: Condition, term: str) -> Tensor:
