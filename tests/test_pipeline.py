@@ -699,6 +699,7 @@ def test_pipelines_of_another_kind():
         ("gpu", None, ValueError, "unknown device 'gpu'; allowed here: \"auto\""),
         (3.5, None, ValueError, "unknown device"),
         ("xla", None, ValueError, "allowed"),
+        ("cpu:3", None, ValueError, 'no device "cpu:3" here; allowed: "auto"'),
         ("cpu", torch.int8, TypeError, "torch.float32, torch.float16, torch.bfloat16"),
         ("cpu", "fp16", TypeError, "dtype must be"),
     ],

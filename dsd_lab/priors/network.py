@@ -164,27 +164,26 @@ class NetworkPrior(Prior):
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device meant: "auto" is cuda, else mps, else cpu. Raises ValueError for one that is not
-    there.
+    """The device meant: "auto" is cuda, else mps, else cpu; or any other that PyTorch has a module
+    for. Raises ValueError for one that is not there.
     """
-    found = [
-        name
-        for name, there in (
-            ("cuda", torch.cuda.is_available()),
-            ("mps", torch.backends.mps.is_available()),
-        )
-        if there
-    ]
-    found.append("cpu")
+    found = [kind for kind in ("cuda", "mps", "cpu") if devices_of(kind)]
+    allowed = ", ".join(['"auto"', *found])
     try:
         wanted = torch.device(found[0] if device == "auto" else device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f'unknown device {device!r}; allowed here: "auto", {", ".join(found)}'
-        ) from error
-    if wanted.type not in found:
-        raise ValueError(f'no device "{wanted}" here; allowed: "auto", {", ".join(found)}')
+        raise ValueError(f"unknown device {device!r}; allowed here: {allowed}") from error
+    if (wanted.index or 0) >= devices_of(wanted.type):
+        raise ValueError(f'no device "{wanted}" here; allowed: {allowed}')
     return wanted
+
+
+def devices_of(kind: str) -> int:
+    """How many devices of a kind there are: "cuda", "mps", ..."""
+    try:
+        return torch.get_device_module(kind).device_count()
+    except RuntimeError:  # PyTorch has no module for that kind
+        return 0
 
 
 def pick_dtype(dtype: torch.dtype | None, device: torch.device) -> torch.dtype:
