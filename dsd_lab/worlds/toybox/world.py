@@ -1,28 +1,18 @@
-"""The world `toybox`: small procedural toys, rendered once from a bank of cameras and kept in a
-cache.
-"""
+"""The world `toybox`: small procedural toys of every kind, seen from a bank of cameras."""
 
-import hashlib
-import os
-import tempfile
-import zipfile
-import zlib
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 
-import numpy as np
-import platformdirs
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
-from tqdm import tqdm
 
 from ...cameras import BANK, Camera, check_cameras
+from ...checks import at_least
 from ..pictures import PictureWorld
 from .builder import COLOURS
 from .render import Pictures, render
 from .toys import KINDS, Toys, make_toys, with_article
+from .views import SIDE, cached_views, shipped_views, smaller
 
 __all__ = [
     "COLOURS",
@@ -42,7 +32,7 @@ ALIASES = {
     "bear": "a teddy bear", "boat": "a sailboat", "burger": "a hamburger", "cup": "a mug", "rubber duck": "a duck",
     "spaceship": "a rocket", "teddy": "a teddy bear", "toadstool": "a mushroom",
 }  # fmt: skip
-VERSION = 1  # of the cache file
+SHIPPED = (16, BANK)  # toys of a kind and cameras of the pictures that come with the package
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,9 +90,10 @@ class ToyboxWorld:
 def toybox(size: int = 64, per_kind: int = 16, cameras: tuple[Camera, ...] = BANK) -> ToyboxWorld:
     """The toys of every kind, seen from `cameras` in pictures of size x size: 16, 32 or 64.
 
-    Of 16 toys of a kind, ten are singles and six are two groups of three twins. The pictures are
-    rendered once, which takes about a minute, and kept in the user's cache folder, or in the folder
-    that DSD_LAB_CACHE names. The world is shared between callers: do not write into its tensors.
+    Of 16 toys of a kind, ten are singles and six are two groups of three twins. Their pictures from
+    BANK come with the package. Others are rendered once, about a minute for as many, and kept in
+    the user's cache folder, or in the folder that DSD_LAB_CACHE names. The world is shared between
+    callers: do not write into its tensors.
     Raises ValueError for another size or fewer than one toy.
     """
     if size not in SIZES or isinstance(size, bool):
@@ -112,13 +103,12 @@ def toybox(size: int = 64, per_kind: int = 16, cameras: tuple[Camera, ...] = BAN
         raise ValueError(
             f"size must be one of {', '.join(map(str, SIZES))}, got {size!r}; try {nearest}"
         )
-    if not isinstance(per_kind, int) or per_kind < 1:
-        raise ValueError(f"per_kind must be an int of at least 1, got {per_kind!r}")
-    seeds, backs = _plan(per_kind)
-    toys = make_toys(
-        [kind for kind in KINDS for _ in seeds], seeds * len(KINDS), backs * len(KINDS)
-    )
-    return resized(_world(toys, seeds, cameras, _cached_views(toys, check_cameras(cameras))), size)
+    at_least("per_kind", per_kind)
+    cameras = check_cameras(cameras)
+    toys, seeds = usual_toys(per_kind)
+    shipped = (per_kind, cameras) == SHIPPED
+    views = shipped_views() if shipped else cached_views(toys, cameras)
+    return resized(_world(toys, seeds, cameras, views), size)
 
 
 @lru_cache(maxsize=4)
@@ -131,18 +121,35 @@ def toy_shop(per_kind: int = 32, first: int = 0) -> ToyboxWorld:
     """
     seeds = list(range(first, first + per_kind))
     toys = make_toys([kind for kind in KINDS for _ in seeds], seeds * len(KINDS))
-    return _world(toys, seeds, (), torch.empty(len(toys), 0, 3, 64, 64, dtype=torch.uint8))
+    return _world(toys, seeds, (), torch.empty(len(toys), 0, 3, SIDE, SIDE, dtype=torch.uint8))
+
+
+def usual_toys(per_kind: int) -> tuple[Toys, list[int]]:
+    """The toys of a `toybox`, `per_kind` of every kind, and the seeds of a kind's."""
+    seeds, backs = _plan(per_kind)
+    kinds = [kind for kind in KINDS for _ in seeds]
+    return make_toys(kinds, seeds * len(KINDS), backs * len(KINDS)), seeds
+
+
+def _plan(per_kind):
+    """Seeds and backs of a kind's toys: singles first, then for every eight toys a group of three
+    twins.
+    """
+    groups = per_kind // 8
+    singles = per_kind - 3 * groups
+    seeds = [*range(singles), *(singles + i // 3 for i in range(3 * groups))]
+    return seeds, [None] * singles + [0, 1, 2] * groups
 
 
 def _world(toys, seeds, cameras, views):
     """The world of the toys of every kind with these seeds, under the prompts that they show."""
-    shown = set(toys.captions)
+    captions = set(toys.captions)
     prompts = [with_article(kind) for kind in KINDS]
     prompts += [
-        p
+        prompt
         for kind in KINDS
         for colour in COLOURS
-        if (p := with_article(f"{colour} {kind}")) in shown
+        if (prompt := with_article(f"{colour} {kind}")) in captions
     ]
     label = torch.arange(len(KINDS)).repeat_interleave(len(seeds))
     groups = label * (max(seeds) + 1) + torch.tensor(seeds * len(KINDS))
@@ -160,68 +167,4 @@ def resized(world: ToyboxWorld, size: int) -> ToyboxWorld:
         raise ValueError(
             f"the pictures are {now} x {now}; a smaller size must divide that, got {size!r}"
         )
-    return replace(
-        world, views=torch.cat([_smaller(part, now // size) for part in world.views.split(16)])
-    )
-
-
-def _plan(per_kind):
-    """Seeds and backs of a kind's toys: singles first, then for every eight toys a group of three
-    twins.
-    """
-    groups = per_kind // 8
-    singles = per_kind - 3 * groups
-    seeds = [*range(singles), *(singles + i // 3 for i in range(3 * groups))]
-    return seeds, [None] * singles + [0, 1, 2] * groups
-
-
-def _smaller(views, block):
-    """uint8 views with each block x block of pixels made one, their mean."""
-    small = avg_pool2d(views.flatten(0, 1).float(), block).round().byte()
-    return small.reshape(*views.shape[:3], *small.shape[-2:])
-
-
-def _digest(toys, cameras):
-    """A hash of what the pictures depend on: the toys, the cameras, and every line of the code that
-    makes them.
-    """
-    here = Path(__file__).parent
-    files = [here.parents[1] / "cameras.py", *sorted(here.glob("*.py"))]
-    parts = [
-        repr((toys.kinds, toys.colours, cameras)).encode(),
-        *(file.read_bytes() for file in files),
-    ]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
-
-
-def _cached_views(toys, cameras):
-    """The toys' pictures at 64 x 64, uint8 (N, V, 3, 64, 64): from the cache, or rendered and put
-    there.
-    """
-    folder = Path(os.environ.get("DSD_LAB_CACHE") or platformdirs.user_cache_dir("dsd_lab"))
-    file = folder / f"toybox-v{VERSION}-{_digest(toys, cameras)[:16]}.npz"
-    shape = (len(toys), len(cameras), 3, 64, 64)
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            views = content["views"]
-        if views.dtype == np.uint8 and views.shape == shape:
-            return torch.from_numpy(views)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        pass  # missing or damaged: made anew
-    views = torch.empty(shape, dtype=torch.uint8)
-    with tqdm(
-        total=len(toys) * len(cameras), desc="toybox, once", unit=" views", disable=None
-    ) as bar:
-        for index in torch.arange(len(toys)).split(4):
-            views[index] = (render(toys.subset(index), cameras).rgb * 255).round().byte()
-            bar.update(len(index) * len(cameras))
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            np.savez_compressed(out, views=views.numpy())
-        os.replace(temporary, file)  # at once, so that nobody reads half a file
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return views
+    return replace(world, views=smaller(world.views, size))

@@ -1,0 +1,21 @@
+"""Data files that come with the package: read whole and compared with the checksums beside them."""
+
+import hashlib
+from pathlib import Path
+
+
+def read_shipped(file: Path, checksums: Path, rebuild: str) -> bytes:
+    """The bytes of `file`, whose SHA-256 stands in the file `checksums`, as sha256sum writes it.
+
+    rebuild: the command that makes the file anew, for the message. Raises ValueError for a file
+    that is missing or does not match.
+    """
+    remedy = f"reinstall dsd_lab, or rebuild the file with `{rebuild}`"
+    try:
+        content = file.read_bytes()
+        lines = checksums.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is missing or cannot be read; {remedy}") from error
+    if f"{hashlib.sha256(content).hexdigest()}  {file.name}" not in lines:
+        raise ValueError(f"{file} does not match its checksum; {remedy}")
+    return content
