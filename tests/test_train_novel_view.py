@@ -398,7 +398,7 @@ def test_pairs_of_toys(monkeypatch):
     from dsd_lab import worlds
 
     made, rendered = [], []
-    monkeypatch.setattr(sys.modules["dsd_lab.worlds.toybox"], "KINDS", ("chair", "mug"))
+    monkeypatch.setattr(sys.modules["dsd_lab.worlds.toybox.world"], "KINDS", ("chair", "mug"))
     monkeypatch.setattr(worlds, "make_toys", lambda *args: made.append(args) or Table(args))
 
     def render(toys, cameras):
