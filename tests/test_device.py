@@ -100,6 +100,8 @@ def test_the_second_device_has_no_float64():
         (lambda: accumulate(IDX), torch.tensor([1.0, 0.0, 1.0])),
         (lambda: X.new_zeros(2), torch.zeros(2)),
         (lambda: torch.zeros_like(X), A * 0),
+        (lambda: torch.zeros_like(A, device=MOCK), A * 0),
+        (lambda: A.new_zeros(2, device=MOCK), torch.zeros(2)),
         (lambda: torch.tensor([1, 2], device=MOCK), torch.tensor([1, 2])),
         (lambda: torch.arange(1, 4, device=MOCK), torch.tensor([1, 2, 3])),
         (lambda: torch.eye(2, device=MOCK), torch.eye(2)),
@@ -130,6 +132,7 @@ def test_a_slice_takes_values_from_the_cpu():
 
 def test_single_numbers_and_lists_can_be_read():
     assert (float(X.sum()), int(X[1, 0]), bool((X < 20).all())) == (66.0, 4, True)
+    assert f"{X[1, 0]:.1f}" == "4.0" and torch.zeros_like(X, device="cpu").device.type == "cpu"
     assert X[0].tolist() == [0.0, 1.0, 2.0, 3.0] and [int(v) for v in X[0]] == [0, 1, 2, 3]
 
 

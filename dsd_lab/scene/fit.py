@@ -41,8 +41,8 @@ def fit_views(
 
         loss = mean over rays of (rgb - picture)^2  +  smoothness * roughness(grid)  +  emptiness * mean opacity
 
-    images: (V, 3, H, H) in [0, 1] on `background`, one a camera. The steps are shared evenly
-    between `resolutions`.
+    images: (V, 3, H, H) in [0, 1] on `background`, one a camera; the scene is on their device. The
+    steps are shared evenly between `resolutions`.
     seed: of the rays and the samples along them. progress: called with the step, its loss and the
     scene after each step.
     Raises ValueError for images that are not square or not one a camera, and for steps, sizes or a
@@ -68,8 +68,8 @@ def fit_views(
             f"steps must be at least {len(resolutions)}, one a resolution, got {steps}"
         )
     generator = torch.Generator().manual_seed(seed)
-    scene = Scene(GridField(resolutions[0]), background=background)
-    lines = sight(cameras, images.shape[-1])
+    scene = Scene(GridField(resolutions[0]), background=background).to(images.device)
+    lines = sight(cameras, images.shape[-1], device=images.device)
     colours = images.float().permute(0, 2, 3, 1).reshape(-1, 3).index_select(0, lines.pixel)
     stages = [
         range(steps * k // len(resolutions), steps * (k + 1) // len(resolutions))
@@ -82,7 +82,7 @@ def fit_views(
             scene.field.parameters(), lr=lr, betas=(0.9, 0.99), eps=1e-15, foreach=False
         )
         for step in stage:
-            some = torch.randint(len(colours), (batch,), generator=generator)
+            some = torch.randint(len(colours), (batch,), generator=generator).to(images.device)
             seen = march(
                 scene.field, lines.select(some), samples, generator, scene.occupancy, background
             )
