@@ -1,0 +1,716 @@
+"""Deliberate faults that the tests must catch: they keep the tests honest while code moves.
+
+A fault is one small slip, put into a copy of the tree: a sign, a weight, an index, a missing
+stop-gradient. The tests run there. A fault that none of them notices says which test is missing.
+
+    python tests/faults.py --list             the faults, and where each stands in the code
+    python tests/faults.py NAME ...           try some
+    python tests/faults.py --all --out FILE   try all; FILE keeps results, to go on from
+
+The tests that are likeliest to notice run first; if they do not, all the others do, unless
+--hints-only is given. Notebooks are not run. The working tree is never changed. All tests must pass
+without a fault, or what catches one means nothing.
+
+A fault is known by the text that it changes, which must stand exactly once in the package; any
+spaces and line breaks in it may differ. It knows no path, so files may move. When code that a fault
+changes is itself rewritten, rewrite the fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "dsd_lab"
+LONGEST = 3600  # seconds for one run of the tests
+
+
+class Fault(NamedTuple):
+    """One slip: `old`, which stands once in the package, becomes `new`.
+
+    tests: the names of the test files to try first, such as "test_methods* test_exact".
+    """
+
+    name: str
+    old: str
+    new: str
+    tests: str
+
+
+FAULTS = [
+    # ---- schedule and sampling
+    Fault(
+        "v-to-eps-sign",
+        "else a * output + s * x_t",
+        "else a * output - s * x_t",
+        "test_schedule test_sampling",
+    ),
+    Fault(
+        "last-level-left-out",
+        "torch.linspace(len(self) - 1, 0, steps + 1,",
+        "torch.linspace(len(self) - 1, 1, steps + 1,",
+        "test_schedule test_sampling",
+    ),
+    Fault(
+        "zero-snr-not-stretched",
+        "* root[0] / (root[0] - root[-1])",
+        "/ (root[0] - root[-1])",
+        "test_schedule",
+    ),
+    Fault(
+        "path-node-above-only",
+        "(falling >= t).sum(0) - 1",
+        "(falling > t).sum(0) - 1",
+        "test_sampling test_methods",
+    ),
+    Fault(
+        "result-keeps-its-noise",
+        "return self.x0[-1]",
+        "return self.x_t[-1]",
+        "test_sampling test_methods",
+    ),
+    Fault(
+        "paths-of-other-views",
+        "eps=self.eps[:, items]",
+        "eps=self.eps[:, items.sort().values]",
+        "test_sampling test_distill_scene",
+    ),
+    # ---- guidance and conditions
+    Fault(
+        "guidance-of-another-scale",
+        'torch.lerp(base.output, terms["cond"].output, cfg)',
+        'torch.lerp(base.output, terms["cond"].output, cfg - 1)',
+        "test_exact",
+    ),
+    Fault(
+        "negative-prompt-ignored",
+        'base = "negative" if cond is not None and cond.negative else "uncond"',
+        'base = "uncond"',
+        "test_exact",
+    ),
+    Fault(
+        "conditions-repeated-in-place",
+        "list(range(len(self))) * times",
+        "[i for i in range(len(self)) for _ in range(times)]",
+        "test_views test_distill",
+    ),
+    # ---- draws
+    Fault("all-seeds-draw-alike", 'f"{seed} run"', '"run"', "test_distill test_distill_scene"),
+    Fault(
+        "highest-timestep-never-drawn",
+        "(high - low + 1)).floor()",
+        "(high - low)).floor()",
+        "test_methods test_distill*",
+    ),
+    Fault(
+        "asd-draws-in-another-order",
+        "t_prime, n = t + (draws.uniform() * reach).floor().long(), draws.normal()",
+        "n, t_prime = draws.normal(), t + (draws.uniform() * reach).floor().long()",
+        "test_family test_methods test_distill*",
+    ),
+    # ---- methods
+    Fault(
+        "sds-without-guidance",
+        "predict_noise(x_t, t, state.cond, self.cfg)",
+        "predict_noise(x_t, t, state.cond)",
+        "test_family test_methods",
+    ),
+    Fault(
+        "sds-weight-not-squared",
+        'x_t, t, state.cond, self.cfg) return schedule.at("sigma", t, x) ** 2 *',
+        'x_t, t, state.cond, self.cfg)\n        return schedule.at("sigma", t, x) *',
+        "test_methods test_family",
+    ),
+    Fault(
+        "asd-shift-from-zero",
+        "(self.shift * (t - low)).minimum(",
+        "(self.shift * t).minimum(",
+        "test_family",
+    ),
+    Fault(
+        "sdi-cached-noise-stale",
+        'state.kept["k"] = e_g',
+        'state.kept.setdefault("k", e_g)',
+        "test_family test_distill_scene",
+    ),
+    Fault(
+        "sdi-sigma-of-another-level",
+        '* x) / schedule.at("sigma", top, x)',
+        '* x) / schedule.at("sigma", t, x)',
+        "test_family",
+    ),
+    Fault(
+        "consistent-gap-one-too-wide",
+        "level(self.gap_max, schedule) - 1)",
+        "level(self.gap_max, schedule))",
+        "test_family test_methods test_distill_scene",
+    ),
+    Fault(
+        "consistent-sign",
+        'if self.sign == "code" else e_s - at_t.eps',
+        'if self.sign != "code" else e_s - at_t.eps',
+        "test_family",
+    ),
+    Fault(
+        "fsd-noise-drawn-afresh",
+        "schedule, n = state.schedule, state.e_star",
+        "schedule, n = state.schedule, draws.normal()",
+        "test_family test_methods test_distill*",
+    ),
+    Fault(
+        "cfd-noise-shrinks",
+        "math.sqrt(1 - self.gamma) * n",
+        "(1 - self.gamma) * n",
+        "test_family test_distill_scene",
+    ),
+    Fault(
+        "cfd-last-weight",
+        'self.weight == "ddim" and step + 1 < state.steps',
+        'self.weight == "ddim" and step + 1 <= state.steps',
+        "test_family",
+    ),
+    Fault(
+        "dsd-ode-same-level-twice",
+        "self.t_at(step - 1, steps, schedule) if step else last",
+        "self.t_at(step, steps, schedule) if step else last",
+        "test_methods",
+    ),
+    Fault(
+        "dsd-reference-weight-of-t-prime",
+        'weight = schedule.at("sigma", t, x) ** 2 if',
+        'weight = schedule.at("sigma", t_prime, x) ** 2 if',
+        "test_methods",
+    ),
+    Fault(
+        "dsd-x0-without-shift",
+        "return same_t(t + math.floor(reach), like)",
+        "return same_t(t, like)",
+        "test_methods",
+    ),
+    Fault(
+        "dsd-star-level-behind",
+        "schedule.timesteps(state.steps)[step + 1]",
+        "schedule.timesteps(state.steps)[step]",
+        "test_methods",
+    ),
+    Fault(
+        "vsd-particles-of-all-prompts",
+        "[i for i, other in enumerate(prompts) if other == p]",
+        "[i for i, other in enumerate(prompts)]",
+        "test_family",
+    ),
+    Fault(
+        "vsd-network-trains-the-picture",
+        "self.e_phi(self.schedule.add_noise(x.detach(), t, n), t)",
+        "self.e_phi(self.schedule.add_noise(x, t, n), t)",
+        "test_family test_distill_scene",
+    ),
+    Fault(
+        "vsd-network-without-its-adam",
+        "for k, v in self.weights.items()} | adam",
+        "for k, v in self.weights.items()}",
+        "test_family test_vsd_lora",
+    ),
+    Fault(
+        "vsd-lora-target-sign",
+        '"v_prediction": a * n - s * x,',
+        '"v_prediction": a * n + s * x,',
+        "test_vsd_lora",
+    ),
+    Fault(
+        "csd-without-its-factor",
+        '** 2 * self.cfg * (terms["cond"].eps',
+        '** 2 * (terms["cond"].eps',
+        "test_family",
+    ),
+    Fault(
+        "csd-ignores-the-negative",
+        "schedule, base = state.schedule, base_term(state.cond)",
+        'schedule, base = state.schedule, "uncond"',
+        "test_family test_methods test_exact test_pipeline",
+    ),
+    Fault(
+        "nfsd-limit-inclusive",
+        "low = (t < self.small * len(schedule))",
+        "low = (t <= self.small * len(schedule))",
+        "test_family",
+    ),
+    Fault(
+        "nfsd-mask-on-the-wrong-device",
+        "(t < self.small * len(schedule)).to(x.device)",
+        "(t < self.small * len(schedule))",
+        "test_family test_distill_scene test_pipeline",
+    ),
+    Fault(
+        "ism-weight-of-another-level",
+        '0.1 * schedule.at("ratio", t, x)',
+        '0.1 * schedule.at("ratio", s, x)',
+        "test_family",
+    ),
+    Fault(
+        "dds-source-follows-the-picture",
+        'setdefault("source", x.clone())',
+        'setdefault("source", x)',
+        "test_family",
+    ),
+    Fault(
+        "annealing-ends-a-step-early",
+        "(ends[1] - ends[0]) * step / steps,",
+        "(ends[1] - ends[0]) * step / max(1, steps - 1),",
+        "test_family",
+    ),
+    # ---- the loop on pictures
+    Fault(
+        "held-target-sign",
+        "self.target = self.x - g",
+        "self.target = self.x + g",
+        "test_distill test_family test_methods test_study test_pipeline",
+    ),
+    Fault(
+        "method-counts-held-steps",
+        "self.state, self.x, self.index // self.refresh, self.draws",
+        "self.state, self.x, self.index, self.draws",
+        "test_distill test_family",
+    ),
+    Fault(
+        "checkpoint-without-its-target",
+        'parts["target"] = self.target',
+        "pass",
+        "test_distill",
+    ),
+    Fault(
+        "checkpoint-without-what-is-kept",
+        "return dict(self.kept)",
+        "return {}",
+        "test_distill* test_family",
+    ),
+    # ---- the loop on a scene
+    Fault(
+        "noise-of-another-view",
+        "part = copy(self) part.cond, part.e_star = "
+        "self.cond.select(items.tolist()), self.e_star[items]",
+        "part = copy(self)\n        part.cond, part.e_star = "
+        "self.cond.select(items.tolist()), self.e_star[: len(items)]",
+        "test_distill_scene",
+    ),
+    Fault(
+        "what-views-keep-is-dropped",
+        "self.state.merge(views, part)",
+        "pass",
+        "test_distill_scene",
+    ),
+    Fault(
+        "target-of-another-view",
+        "self.target[views], self.held[views] = x - g, True",
+        "self.target[: len(views)], self.held[views] = x - g, True",
+        "test_distill_scene",
+    ),
+    Fault(
+        "sum-over-views",
+        ".square().sum() / (2 * len(views))",
+        ".square().sum() / 2",
+        "test_distill_scene",
+    ),
+    Fault(
+        "regulariser-unit-not-squared",
+        "self.unit**2 * regularisation(",
+        "self.unit * regularisation(",
+        "test_distill_scene",
+    ),
+    Fault(
+        "unit-of-the-full-size",
+        'return 2 * getattr(self.here, "scale", 1.0)',
+        'return 2 * getattr(self.prior, "scale", 1.0)',
+        "test_distill_scene test_novel_view",
+    ),
+    Fault(
+        "noise-of-a-small-size-too-quiet",
+        "F.avg_pool2d(self.e_star[None], block) * block",
+        "F.avg_pool2d(self.e_star[None], block)",
+        "test_distill_scene",
+    ),
+    Fault(
+        "ring-not-from-the-picture",
+        "first.distance, first.fov, first.azimuth)",
+        "first.distance, first.fov)",
+        "test_distill_scene test_novel_view test_reconstructions",
+    ),
+    Fault(
+        "empty-space-never-looked-at-again",
+        "self.scene.step()",
+        "pass",
+        "test_distill_scene test_scene",
+    ),
+    Fault(
+        "checkpoint-without-the-occupancys-count",
+        "self.register_buffer(name, torch.tensor(value))",
+        'self.register_buffer(name, torch.tensor(value), persistent=name != "steps")',
+        "test_scene test_distill_scene",
+    ),
+    # ---- renderer and fields
+    Fault(
+        "light-after-the-sample",
+        "(thickness - thickness.cumsum(1)).exp()",
+        "(-thickness.cumsum(1)).exp()",
+        "test_scene",
+    ),
+    Fault(
+        "pixels-of-another-picture",
+        "lines.pixel + view * size * size",
+        "lines.pixel + view * size",
+        "test_scene test_viz_scenes",
+    ),
+    Fault(
+        "depth-not-normalised",
+        "(weights * z).sum(1) / opacity.clamp(min=1e-6)",
+        "(weights * z).sum(1)",
+        "test_scene",
+    ),
+    Fault(
+        "normals-inwards",
+        "F.normalize(-slope.T, dim=1)",
+        "F.normalize(slope.T, dim=1)",
+        "test_scene",
+    ),
+    Fault(
+        "occupancy-axes-swapped",
+        "(z * side + y) * side + x",
+        "(x * side + y) * side + z",
+        "test_scene",
+    ),
+    Fault(
+        "hash-corners-axes-swapped",
+        "listed = corner[..., 0] + side * (corner[..., 1] + side * corner[..., 2])",
+        "listed = corner[..., 0] + side * (corner[..., 2] + side * corner[..., 1])",
+        "test_scene",
+    ),
+    Fault(
+        "upsampling-shifts-by-half-a-voxel",
+        'mode="trilinear", align_corners=True',
+        'mode="trilinear", align_corners=False',
+        "test_scene test_distill_scene",
+    ),
+    # ---- regularisers
+    Fault(
+        "orientation-moves-the-weights",
+        "rendering.weights.detach() *",
+        "rendering.weights *",
+        "test_regularisers",
+    ),
+    Fault(
+        "convexity-up-times-down",
+        "cross_y(shown[..., 1:, :], shown[..., :-1, :])",
+        "cross_y(shown[..., :-1, :], shown[..., 1:, :])",
+        "test_regularisers",
+    ),
+    Fault(
+        "ramp-goes-on",
+        "min(1.0, progress / weight.until)",
+        "(progress / weight.until)",
+        "test_regularisers",
+    ),
+    # ---- priors
+    Fault("mixture-norm-weight", "a**2 * half_norm", "a * half_norm", "test_exact"),
+    Fault("mixture-of-one-width", "if self.width.ndim:", "if False:", "test_exact"),
+    Fault(
+        "encoding-not-centred",
+        "(2 * images - 1 - self.mean_picture.to(images))",
+        "(2 * images - 1)",
+        "test_exact test_views",
+    ),
+    Fault(
+        "scale-of-another-size",
+        "resized(self.world, size), self.scale * now / size,",
+        "resized(self.world, size), self.scale,",
+        "test_views",
+    ),
+    Fault("joint-objects-run-together", "number[i] = count", "number[i] = 0", "test_views"),
+    Fault(
+        "posterior-of-another-size",
+        "smaller.tolerance, smaller.log_posterior = self.tolerance, self.log_posterior",
+        "smaller.tolerance = self.tolerance",
+        "test_novel_view",
+    ),
+    Fault(
+        "no-condition-still-sees-the-picture",
+        "latents * keep[:, None, None, None]",
+        "latents",
+        "test_novel_view test_train_novel_view",
+    ),
+    Fault(
+        "polar-angle-sign",
+        "math.radians(seen.elevation - camera.elevation)",
+        "math.radians(camera.elevation - seen.elevation)",
+        "test_novel_view",
+    ),
+    Fault(
+        "latents-shifted-after-scaling",
+        "(latents - shift) * scale",
+        "latents * scale - shift",
+        "test_pipeline test_novel_view",
+    ),
+    Fault(
+        "questions-at-two-levels-merged",
+        "(id(query.x), tuple(query.t.tolist()),",
+        "(id(query.x), None,",
+        "test_pipeline test_novel_view",
+    ),
+    Fault(
+        "timesteps-on-the-wrong-device",
+        "torch.cat([query.t for query in distinct.values()]).to(self.device)",
+        "torch.cat([query.t for query in distinct.values()])",
+        "test_pipeline",
+    ),
+    Fault(
+        "perp-neg-side-weight-of-the-front",
+        "(SIDE, -f(1 - q, 4, -2.426))",
+        "(SIDE, -f(q, 4, -2.426))",
+        "test_view_prompts",
+    ),
+    Fault(
+        "perp-neg-along-what-is-summed",
+        "perpendicular(e_i, e_pos)",
+        'perpendicular(e_i, own["cond"])',
+        "test_view_prompts",
+    ),
+    Fault(
+        "overhead-from-below-too",
+        "if camera.elevation > 60: return OVERHEAD",
+        "if abs(camera.elevation) > 60:\n        return OVERHEAD",
+        "test_view_prompts",
+    ),
+    # ---- cameras and pictures
+    Fault(
+        "azimuth-wraps-to-minus-180",
+        "180 - (180 - self.azimuth) % 360",
+        "(self.azimuth + 180) % 360 - 180",
+        "test_cameras",
+    ),
+    Fault(
+        "rays-through-pixel-corners",
+        "(torch.arange(size, dtype=torch.float64) + 0.5) * 2 / size",
+        "torch.arange(size, dtype=torch.float64) * 2 / size",
+        "test_cameras",
+    ),
+    Fault(
+        "half-clear-pixels-too-bright",
+        "colour[inside] * mask[inside]",
+        "colour[inside]",
+        "test_inputs",
+    ),
+    # ---- metrics
+    Fault(
+        "distances-by-a-product",
+        'compute_mode="donot_use_mm_for_euclid_dist"',
+        'compute_mode="use_mm_for_euclid_dist"',
+        "test_metrics*",
+    ),
+    Fault("bootstrap-of-90-percent", "[0.025, 0.975]", "[0.05, 0.95]", "test_metrics*"),
+    Fault(
+        "jackknife-without-its-factor",
+        "((samples - 1) / samples * (without",
+        "(1 / samples * (without",
+        "test_metrics*",
+    ),
+    Fault(
+        "ratio-jackknife-without-its-factor",
+        "(n - 1) / n * (without",
+        "1 / n * (without",
+        "test_study",
+    ),
+    Fault("what-reaches-nothing-counts", "reached[i][reached[i] >= 0]", "reached[i]", "test_study"),
+    Fault("neighbour-of-itself", "kthvalue(k + 1, dim=1)", "kthvalue(k, dim=1)", "test_metrics*"),
+    Fault(
+        "kid-whole-the-wrong-way-round",
+        "float(others.mean()) if whole",
+        "float(others.mean()) if not whole",
+        "test_metrics*",
+    ),
+    Fault(
+        "unseen-side-from-90-degrees",
+        ".remainder(360) - 180).abs() > 90",
+        ".remainder(360) - 180).abs() >= 90",
+        "test_metrics*",
+    ),
+    Fault("janus-one-way-round", "torch.minimum(off, 360 - off) > 60", "off > 60", "test_metrics*"),
+    # ---- training
+    Fault(
+        "min-snr-weight-of-v",
+        '"v_prediction": snr + 1,',
+        '"v_prediction": snr,',
+        "test_train",
+    ),
+    Fault(
+        "average-the-wrong-way-round",
+        "[now[k].detach() for k in self.averaged], 1 - decay",
+        "[now[k].detach() for k in self.averaged], decay",
+        "test_train",
+    ),
+    Fault(
+        "average-begins-again",
+        'kept.copy_(tensors[f"ema.{name}"])',
+        'kept.copy_(tensors[f"network.{name}"])',
+        "test_train test_train_novel_view",
+    ),
+    Fault(
+        "first-caption-alone",
+        "of_text[i, (draw[2] * count[i]).long()]",
+        "of_text[i, 0]",
+        "test_train",
+    ),
+    Fault(
+        "blurred-latents-unscaled",
+        "sharp * vae.config.scaling_factor, soft * vae.config.scaling_factor",
+        "sharp * vae.config.scaling_factor, soft",
+        "test_train",
+    ),
+]
+
+
+# ---- trying them
+
+
+def places(fault: Fault, root: Path = ROOT) -> list[tuple[Path, re.Match]]:
+    """Where the text of a fault stands in the package."""
+    pattern = re.compile(r"\s+".join(map(re.escape, fault.old.split())))
+    files = sorted((root / PACKAGE).rglob("*.py"))
+    return [(f, match) for f in files for match in pattern.finditer(f.read_text(encoding="utf-8"))]
+
+
+def put_in(fault: Fault, root: Path) -> None:
+    """Put the fault into the tree. ValueError unless its text is there once, and leaves Python."""
+    found = places(fault, root)
+    if len(found) != 1:
+        raise ValueError(f'"{fault.old}" stands {len(found)} times in {PACKAGE}, not once')
+    file, match = found[0]
+    text = match.string[: match.start()] + fault.new + match.string[match.end() :]
+    try:
+        compile(text, file.name, "exec")
+    except SyntaxError as error:
+        raise ValueError(f'with "{fault.new}" {file.name} is no Python: {error}') from None
+    file.write_text(text, encoding="utf-8")
+
+
+def copy_tree(to: Path) -> None:
+    """The tree as it is, without what git ignores."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+
+
+def environment(tree: Path, cache: Path) -> dict[str, str]:
+    """Python imports from the tree, and what it caches goes elsewhere than to the user's cache."""
+    import platformdirs
+
+    cache.mkdir()
+    known = Path(os.environ.get("DSD_LAB_CACHE") or platformdirs.user_cache_dir(PACKAGE))
+    for file in known.glob("*.npz"):
+        (cache / file.name).symlink_to(file)
+    return {**os.environ, "PYTHONPATH": str(tree), "DSD_LAB_CACHE": str(cache)}
+
+
+def first_failure(tree: Path, env: dict[str, str], files: list[str]) -> str | None:
+    """The first test of some files or options of pytest that fails in the tree, by its id."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *files]
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=env, timeout=LONGEST, capture_output=True, text=True
+        )
+    except subprocess.TimeoutExpired:
+        return f"the clock: no end within {LONGEST} s"
+    if done.returncode == 0:
+        return None
+    if found := re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE):
+        return found[1]
+    raise RuntimeError(
+        f"pytest ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}"
+    )
+
+
+def attempt(fault: Fault, hints_only: bool) -> str | None:
+    """The test that catches a fault, or None.
+
+    ValueError for a fault that cannot be put in, RuntimeError where no tests could be run.
+    """
+    with tempfile.TemporaryDirectory(prefix="fault-") as folder:
+        tree = Path(folder).resolve() / "tree"
+        copy_tree(tree)
+        put_in(fault, tree)
+        env = environment(tree, tree.parent / "cache")
+        where = f"from importlib.util import find_spec; print(find_spec({PACKAGE!r}).origin)"
+        told = subprocess.run(
+            [sys.executable, "-c", where], cwd=tree, env=env, capture_output=True, text=True
+        )
+        if Path(told.stdout.strip()).resolve().parent != tree / PACKAGE:
+            raise RuntimeError(f"not the copy is imported but {told.stdout or told.stderr}")
+        patterns = [f"{stem}.py" for stem in fault.tests.split()]
+        hinted = {str(f.relative_to(tree)) for p in patterns for f in (tree / "tests").rglob(p)}
+        caught = first_failure(tree, env, sorted(hinted)) if hinted else None
+        if caught or hints_only:
+            return caught
+        return first_failure(tree, env, ["tests", *(f"--ignore={file}" for file in sorted(hinted))])
+
+
+def main() -> int:
+    """Try faults, a line each, and count those caught. Returns 0 if all are."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="faults to try")
+    parser.add_argument("--all", action="store_true", help="try all of them")
+    parser.add_argument("--list", action="store_true", help="say what there is and where it stands")
+    parser.add_argument("--hints-only", action="store_true", help="only the likeliest tests")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keep results here, and go on")
+    args = parser.parse_args()
+    known = {fault.name: fault for fault in FAULTS}
+    if unknown := [name for name in args.names if name not in known]:
+        parser.error(f"no fault is named {', '.join(unknown)}; --list says which there are")
+    if not (args.names or args.all or args.list):
+        parser.error("name some faults, or give --all or --list")
+    chosen = [known[name] for name in args.names] or FAULTS
+    if args.list:
+        for fault in chosen:
+            where = [str(file.relative_to(ROOT)) for file, _ in places(fault)]
+            print(f"{fault.name:42}", where[0] if len(where) == 1 else f"STANDS {len(where)} TIMES")
+        return int(any(len(places(fault)) != 1 for fault in chosen))
+
+    kept = json.loads(args.out.read_text()) if args.out and args.out.is_file() else {}
+    count = 0
+    for fault in chosen:
+        row = kept.get(fault.name, {})
+        # a fault whose text has changed, or that not all tests have seen, is tried again
+        same = row.get("text") == [fault.old, fault.new] and not row["problem"]
+        if not (same and (row["caught"] or row["whole"] or args.hints_only)):
+            began, caught, problem = time.perf_counter(), None, None
+            try:
+                caught = attempt(fault, args.hints_only)
+            except (ValueError, RuntimeError) as error:
+                problem = str(error)
+            seconds, whole = round(time.perf_counter() - began), not args.hints_only
+            row = {"caught": caught, "problem": problem, "whole": whole, "seconds": seconds}
+            kept[fault.name] = row | {"text": [fault.old, fault.new]}
+            if args.out:
+                beside = args.out.with_name(args.out.name + ".part")
+                beside.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+                beside.replace(args.out)
+        count += bool(row["caught"])
+        what = f"caught by {row['caught']}" if row["caught"] else "NOT CAUGHT"
+        what = f"NOT TRIED: {row['problem']}" if row["problem"] else what
+        print(f"{fault.name:42} {what}  ({row['seconds']} s)", flush=True)
+    print(f"caught {count} of {len(chosen)}")
+    return int(count < len(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
