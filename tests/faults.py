@@ -110,13 +110,13 @@ FAULTS = [
         "highest-timestep-never-drawn",
         "(high - low + 1)).floor()",
         "(high - low)).floor()",
-        "test_methods test_distill*",
+        "test_methods",
     ),
     Fault(
         "asd-draws-in-another-order",
         "t_prime, n = t + (draws.uniform() * reach).floor().long(), draws.normal()",
         "n, t_prime = draws.normal(), t + (draws.uniform() * reach).floor().long()",
-        "test_family test_methods test_distill*",
+        "test_family test_distill",
     ),
     # ---- methods
     Fault(
@@ -153,7 +153,7 @@ FAULTS = [
         "consistent-gap-one-too-wide",
         "level(self.gap_max, schedule) - 1)",
         "level(self.gap_max, schedule))",
-        "test_family test_methods test_distill_scene",
+        "test_family test_distill",
     ),
     Fault(
         "consistent-sign",
@@ -165,7 +165,7 @@ FAULTS = [
         "fsd-noise-drawn-afresh",
         "schedule, n = state.schedule, state.e_star",
         "schedule, n = state.schedule, draws.normal()",
-        "test_family test_methods test_distill*",
+        "test_family test_distill",
     ),
     Fault(
         "cfd-noise-shrinks",
@@ -187,8 +187,8 @@ FAULTS = [
     ),
     Fault(
         "dsd-reference-weight-of-t-prime",
-        'weight = schedule.at("sigma", t, x) ** 2 if',
-        'weight = schedule.at("sigma", t_prime, x) ** 2 if',
+        'schedule.at("sigma", t, x) ** 2 if self.form == "reference"',
+        'schedule.at("sigma", t_prime, x) ** 2 if self.form == "reference"',
         "test_methods",
     ),
     Fault(
@@ -213,7 +213,7 @@ FAULTS = [
         "vsd-network-trains-the-picture",
         "self.e_phi(self.schedule.add_noise(x.detach(), t, n), t)",
         "self.e_phi(self.schedule.add_noise(x, t, n), t)",
-        "test_family test_distill_scene",
+        "test_family",
     ),
     Fault(
         "vsd-network-without-its-adam",
@@ -237,7 +237,7 @@ FAULTS = [
         "csd-ignores-the-negative",
         "schedule, base = state.schedule, base_term(state.cond)",
         'schedule, base = state.schedule, "uncond"',
-        "test_family test_methods test_exact test_pipeline",
+        "test_family test_methods",
     ),
     Fault(
         "nfsd-limit-inclusive",
@@ -249,7 +249,7 @@ FAULTS = [
         "nfsd-mask-on-the-wrong-device",
         "(t < self.small * len(schedule)).to(x.device)",
         "(t < self.small * len(schedule))",
-        "test_family test_distill_scene test_pipeline",
+        "test_family",
     ),
     Fault(
         "ism-weight-of-another-level",
@@ -274,7 +274,7 @@ FAULTS = [
         "held-target-sign",
         "self.target = self.x - g",
         "self.target = self.x + g",
-        "test_distill test_family test_methods test_study test_pipeline",
+        "test_distill test_family",
     ),
     Fault(
         "method-counts-held-steps",
@@ -331,7 +331,7 @@ FAULTS = [
         "unit-of-the-full-size",
         'return 2 * getattr(self.here, "scale", 1.0)',
         'return 2 * getattr(self.prior, "scale", 1.0)',
-        "test_distill_scene test_novel_view",
+        "test_distill_scene",
     ),
     Fault(
         "noise-of-a-small-size-too-quiet",
@@ -343,7 +343,7 @@ FAULTS = [
         "ring-not-from-the-picture",
         "first.distance, first.fov, first.azimuth)",
         "first.distance, first.fov)",
-        "test_distill_scene test_novel_view test_reconstructions",
+        "test_distill_scene",
     ),
     Fault(
         "empty-space-never-looked-at-again",
@@ -437,8 +437,8 @@ FAULTS = [
     Fault("joint-objects-run-together", "number[i] = count", "number[i] = 0", "test_views"),
     Fault(
         "posterior-of-another-size",
-        "smaller.tolerance, smaller.log_posterior = self.tolerance, self.log_posterior",
-        "smaller.tolerance = self.tolerance",
+        "smaller.tolerance, smaller.log_posterior =",
+        "smaller.tolerance, smaller.posterior =",
         "test_novel_view",
     ),
     Fault(
@@ -457,19 +457,19 @@ FAULTS = [
         "latents-shifted-after-scaling",
         "(latents - shift) * scale",
         "latents * scale - shift",
-        "test_pipeline test_novel_view",
+        "test_pipeline",
     ),
     Fault(
         "questions-at-two-levels-merged",
         "(id(query.x), tuple(query.t.tolist()),",
         "(id(query.x), None,",
-        "test_pipeline test_novel_view",
+        "test_novel_view test_pipeline",
     ),
     Fault(
         "timesteps-on-the-wrong-device",
         "torch.cat([query.t for query in distinct.values()]).to(self.device)",
         "torch.cat([query.t for query in distinct.values()])",
-        "test_pipeline",
+        "test_novel_view",
     ),
     Fault(
         "perp-neg-side-weight-of-the-front",
@@ -657,11 +657,12 @@ def attempt(fault: Fault, hints_only: bool) -> str | None:
         if Path(told.stdout.strip()).resolve().parent != tree / PACKAGE:
             raise RuntimeError(f"not the copy is imported but {told.stdout or told.stderr}")
         patterns = [f"{stem}.py" for stem in fault.tests.split()]
-        hinted = {str(f.relative_to(tree)) for p in patterns for f in (tree / "tests").rglob(p)}
-        caught = first_failure(tree, env, sorted(hinted)) if hinted else None
+        found = [f for pattern in patterns for f in sorted((tree / "tests").rglob(pattern))]
+        hinted = list(dict.fromkeys(str(f.relative_to(tree)) for f in found))
+        caught = first_failure(tree, env, hinted) if hinted else None
         if caught or hints_only:
             return caught
-        return first_failure(tree, env, ["tests", *(f"--ignore={file}" for file in sorted(hinted))])
+        return first_failure(tree, env, ["tests", *(f"--ignore={file}" for file in hinted)])
 
 
 def main() -> int:
