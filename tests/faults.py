@@ -216,9 +216,9 @@ FAULTS = [
         "test_family",
     ),
     Fault(
-        "vsd-network-without-its-adam",
-        "for k, v in self.weights.items()} | adam",
-        "for k, v in self.weights.items()}",
+        "vsd-network-not-restored",
+        "weight in self.weights.items(): weight.copy_(",
+        "weight in self.weights.items():\n            weight.clone().copy_(",
         "test_family test_vsd_lora",
     ),
     Fault(
