@@ -114,14 +114,12 @@ def project(points: Tensor, camera: Camera, size: int) -> Tensor:
     _check_size(size)
     if points.ndim == 0 or points.shape[-1] != 3:
         raise ValueError(f"points must be (..., 3), got {tuple(points.shape)}")
-    pose = camera.pose.to(points.device)
-    local = (points.double() - pose[:3, 3]) @ pose[:3, :3]
+    pose = camera.pose
+    local = (points.cpu().double() - pose[:3, 3]) @ pose[:3, :3]  # not every device has float64
     depth = -local[..., 2:]
-    plane = (
-        local[..., :2] / depth.where(depth > 0, torch.nan) / _half_width([camera]).to(points.device)
-    )
-    flip = torch.tensor([1.0, -1.0], dtype=torch.float64, device=points.device)
-    return ((plane * flip + 1) * size / 2).to(points.dtype)
+    plane = local[..., :2] / depth.where(depth > 0, torch.nan) / _half_width([camera])
+    flip = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    return ((plane * flip + 1) * size / 2).to(points)
 
 
 def orbit(views: int, elevation=20.0, distance=3.0, fov=40.0, start=0.0) -> tuple[Camera, ...]:
