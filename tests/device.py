@@ -75,6 +75,15 @@ class MockTensor(torch.Tensor):
     def __array__(self, *_, **__):
         self.numpy()
 
+    @property
+    def data(self):
+        return torch.Tensor.data.__get__(self)
+
+    @data.setter
+    def data(self, value):  # a module's weights get another dtype by this
+        torch.Tensor.data.__set__(self, value)
+        self.held = value.held
+
     def tolist(self):
         return self.held.tolist()
 

@@ -202,3 +202,5 @@ def test_modules_and_optimisers_are_copied_saved_and_moved(tmp_path):
     cpu.load_state_dict(adam.state_dict())
     moments = [state["exp_avg"] for state in cpu.state.values()]
     assert {moment.device.type for moment in moments} == {"cpu"}
+    twin.qkv.weight.data = twin.qkv.weight.data.half()
+    assert (twin.qkv.weight.cpu() * 1).dtype == torch.float16
