@@ -17,7 +17,7 @@ from .distill.scenes import SCENE_DSD, STAGES, SceneRun, Stage, distill_scene
 from .draws import check_seeds
 from .inputs import input_view
 from .methods import DSDStar, Method
-from .metrics.pictures import Report, evaluate
+from .metrics import Report, evaluate
 from .priors import Prior
 from .sampling import ddim
 from .scene import Scene

@@ -6,8 +6,10 @@ import torch
 from torch.nn import functional as F
 
 from dsd_lab import metrics
-from dsd_lab.metrics.features import blocks
-from dsd_lab.metrics.pictures import (
+from dsd_lab.metrics import (
+    MissingWeights,
+    Report,
+    blocks,
     coverage,
     evaluate_unknown,
     frechet,
@@ -226,7 +228,7 @@ def test_evaluate_unknown(small_world):
     assert got.pairwise.value == pytest.approx(sum(pairs) / 6)
     apart = [math.sqrt(float((x - y).square().mean())) for x, y in zip(a, b, strict=True)]
     assert got.agreement.value == pytest.approx(sum(apart) / 4)
-    assert evaluate_unknown(a[:2]) == metrics.Unknown(2, None, None)
+    assert evaluate_unknown(a[:2]) == Report(2)
     with pytest.raises(ValueError, match="4 images but 3 references"):
         evaluate_unknown(a, b[:3])
     with pytest.raises(ValueError, match="decode them first"):
@@ -278,16 +280,16 @@ def test_missing_weights_are_said_and_nothing_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     a = random_pictures(64, 0)
     with pytest.raises(
-        RuntimeError, match="weights of .*none/here.* are not here; fetch them once with"
+        MissingWeights, match="weights of .*none/here.* are not here; fetch them once with"
     ):
         metrics.clip_score(a[:2], "a dragon", model="none/here")
     with pytest.raises(
-        RuntimeError,
+        MissingWeights,
         match="Inception-FID needs the weights weights-inception.*not here.*put them at",
     ):
         metrics.inception_fid(a, a)
     with pytest.raises(
-        RuntimeError, match="LPIPS needs the weights alexnet.*not here.*put them at"
+        MissingWeights, match="LPIPS needs the weights alexnet.*not here.*put them at"
     ):
         metrics.lpips(a[:2], a[:2])
 

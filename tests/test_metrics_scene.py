@@ -8,6 +8,7 @@ import torch
 
 from dsd_lab import InputView
 from dsd_lab.cameras import HELD_OUT, Camera, orbit
+from dsd_lab.metrics import MissingWeights
 from dsd_lab.metrics.scenes import (
     janus,
     judge,
@@ -223,7 +224,7 @@ ANSWERS = torch.stack([flat(0.5, 0.2), flat(0.5, 0.3), flat(0.5, 0.8)])
 @pytest.fixture
 def no_lpips(monkeypatch):
     def missing(images, others):
-        raise RuntimeError("LPIPS needs the weights")
+        raise MissingWeights("LPIPS needs the weights")
 
     monkeypatch.setattr(sys.modules["dsd_lab.metrics.scenes"], "lpips", missing)
 
