@@ -43,7 +43,7 @@ def mean(values: Iterable[float]) -> float:
 
 def bootstrap(values: Tensor, resamples: int = 2000) -> Estimate:
     """The mean over seeds with its percentile bootstrap interval; values (n,)."""
-    values = values.double().cpu()
+    values = values.cpu().double()
     pick = torch.randint(
         len(values), (resamples, len(values)), generator=torch.Generator().manual_seed(0)
     )

@@ -26,7 +26,7 @@ def blocks(images: Tensor, side: int = SIDE) -> Tensor:
     """The mean colour of each of side x side blocks: pictures (B, 3, H, W) in [0, 1] -> float64 (B,
     3 side^2).
     """
-    return F.adaptive_avg_pool2d(images.double(), side).flatten(1)
+    return F.adaptive_avg_pool2d(images.cpu().double(), side).flatten(1)
 
 
 class MissingWeights(RuntimeError):

@@ -1,7 +1,7 @@
 """Distances between pictures, and what is measured of each sample of a prompt.
 
-All distances between pictures are RMSE per channel with pictures in [0, 1]. Other pictures follow
-the images' device; what is measured comes back on the CPU.
+All distances between pictures are RMSE per channel with pictures in [0, 1], from any device; what
+is measured is on the CPU.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ RADIUS = 0.1  # a mode counts as reached by pictures at most this far from it
 WHITE = 250 / 255  # a pixel with all channels above it is background
 
 
+def exact(images: Tensor) -> Tensor:
+    """Pictures (B, ...) as rows of numbers, in float64 on the CPU: there are devices without it."""
+    return images.detach().cpu().flatten(1).double()
+
+
 def distances(images: Tensor, others: Tensor) -> Tensor:
     """RMSE per channel between every pair: images (B, ...), others (N, ...) -> float64 (B, N)."""
-    a, b = images.flatten(1).double(), others.to(images.device).flatten(1).double()
+    a, b = exact(images), exact(others)
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist") / math.sqrt(a.shape[1])
 
 
 def apart(images: Tensor, reference: Tensor) -> Tensor:
     """RMSE between the pictures of two equally long batches, one by one: float64 (B,)."""
-    difference = images.double() - reference.to(images.device).double()
-    return difference.flatten(1).square().mean(1).sqrt()
+    return (exact(images) - exact(reference)).square().mean(1).sqrt()
 
 
 def mean_pairwise(matrix: Tensor) -> float:
@@ -59,6 +63,7 @@ def saturation(images: Tensor) -> float:
     """Mean HSV saturation, (max - min) / max over the channels, of the pixels that are not white;
     images (B, 3, H, W).
     """
+    images = images.cpu()
     high, low, shown = images.amax(1), images.amin(1), images.amin(1) < WHITE
     values = ((high - low) / high.clamp(min=1e-6))[shown]
     return float(values.double().mean()) if len(values) else 0.0
@@ -70,6 +75,7 @@ def clipped(images: Tensor) -> float:
 
     Drawings have pure black and pure colours of their own, so compare it with the data's.
     """
+    images = images.cpu()
     shown = (images.amin(1, keepdim=True) < WHITE).expand_as(images)
     values = ((images <= 0) | (images >= 1))[shown]
     return float(values.double().mean()) if len(values) else 0.0
@@ -125,14 +131,14 @@ class Samples:
         """
         shape = tuple((images if pictures is None else pictures).shape[1:])
         check_pictures(shape, images=images, reference=reference)
-        agreement = None if reference is None else apart(images, reference).cpu()
-        between = distances(images, images).cpu()
+        agreement = None if reference is None else apart(images, reference)
+        between = distances(images, images)
         if pictures is None:
             return cls(between, agreement=agreement)
-        distance, nearest = (value.cpu() for value in distances(images, pictures).min(1))
+        distance, nearest = distances(images, pictures).min(1)
         same = None
         if reference is not None:
-            same = nearest == distances(reference, pictures).argmin(1).cpu()
+            same = nearest == distances(reference, pictures).argmin(1)
         return cls(between, nearest, distance, agreement, same, len(pictures), radius)
 
     def __len__(self) -> int:

@@ -148,7 +148,7 @@ def judge_reconstructed_views(
     from the picture's camera; all in [0, 1].
     """
     unseen = _unseen(view.camera, cameras)
-    truth = truth.to(views.device)
+    views, shown, truth = views.cpu(), shown.cpu(), truth.cpu()
     back, answers = views[:, unseen], truth[:, unseen]
     far = distances(back, answers)  # (B, A)
     distance, nearest = far.min(1)
@@ -157,7 +157,7 @@ def judge_reconstructed_views(
         perceptual = [lpips(a, b).mean() for a, b in zip(views, best, strict=True)]
     except MissingWeights:
         perceptual = None
-    given = view.at_size(shown.shape[-1]).image.to(shown.device).expand_as(shown)
+    given = view.at_size(shown.shape[-1]).image.cpu().expand_as(shown)
     return ReconstructionReport(
         scenes=len(views),
         answers=len(truth),
@@ -214,8 +214,8 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
 
     def one(image, other):
         return structural_similarity(
-            image.cpu().numpy(),
-            other.cpu().numpy(),
+            image,
+            other,
             channel_axis=0,
             data_range=1.0,
             gaussian_weights=True,
@@ -223,12 +223,9 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
             use_sample_covariance=False,
         )
 
-    pairs = zip(images.flatten(0, 1).double(), others.flatten(0, 1).double(), strict=True)
-    return (
-        torch.tensor([one(*pair) for pair in pairs], dtype=torch.float64)
-        .unflatten(0, images.shape[:2])
-        .mean(1)
-    )
+    batches = [x.detach().cpu().double().flatten(0, 1).numpy() for x in (images, others)]
+    values = [one(*pair) for pair in zip(*batches, strict=True)]
+    return torch.tensor(values, dtype=torch.float64).unflatten(0, images.shape[:2]).mean(1)
 
 
 def seen_as(
@@ -247,7 +244,7 @@ def seen_as(
     """
     ring = orbit(views, elevation)
     images, objects = scene.images(ring, size), true_views(world, prompt, ring, size)
-    between = distances(images, objects.flatten(0, 1)).cpu().reshape(views, len(objects), views)
+    between = distances(images, objects.flatten(0, 1)).reshape(views, len(objects), views)
     # the object that the views show best, whichever side each of them shows
     best = between.amin(2).sum(0).argmin()
     return between[:, best].argmin(1) * (360 / views)

@@ -149,7 +149,7 @@ def kid(images: Tensor, data: Tensor, whole: bool = False) -> Estimate:
 def _two_sets(
     images: Tensor, data: Tensor, fewest: int, what: str, fewest_data: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Both sets, on the images' device. Raises ValueError unless they are pictures of one size in
+    """Both sets, on the CPU. Raises ValueError unless they are pictures of one size in
     [0, 1], each with enough of them.
     """
     check_pictures(tuple(images.shape[1:]), images=images)
@@ -160,7 +160,7 @@ def _two_sets(
                 f"{what}: at least {least} {name} are needed, got {len(batch)}"
                 + ("; kid works with few" if least == FEWEST else "")
             )
-    return images, data.to(images.device)
+    return images.cpu(), data.cpu()
 
 
 def _check_k(k: int) -> None:
