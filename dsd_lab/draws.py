@@ -39,32 +39,33 @@ def starting_noise(
     return torch.stack(draw).to(device, dtype)
 
 
+def run_generator(seed: int) -> torch.Generator:
+    """The generator of a seed's run, made from the seed and the word "run"."""
+    (seed,) = check_seeds([seed])
+    digest = hashlib.sha256(f"{seed} run".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
 class Draws:
-    """The random numbers of a run after e*: one generator a seed, made from the seed and the word
-    "run".
-    """
+    """The random numbers of a run after e*: one generator a seed, one entry a seed."""
 
     def __init__(
         self, seeds: Sequence[int], shape: tuple[int, ...], dtype=torch.float32, device="cpu"
     ):
         self.shape, self.dtype, self.device = shape, dtype, device
-        self.generators = []
-        for seed in check_seeds(seeds):
-            digest = hashlib.sha256(f"{seed} run".encode()).digest()
-            self.generators.append(torch.Generator().manual_seed(int.from_bytes(digest[:7], "big")))
+        self.generators = [run_generator(seed) for seed in check_seeds(seeds)]
 
     def uniform(self) -> Tensor:
-        """U[0, 1) for each seed: float64 (B,), on the CPU, where timesteps are made."""
+        """U[0, 1) for each entry: float64 (B,), on the CPU, where timesteps are made."""
         return torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in self.generators])
 
     def normal(self) -> Tensor:
-        """N(0, I) for each seed: (B, *shape)."""
-        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators]).to(
-            self.device, self.dtype
-        )
+        """N(0, I) for each entry: (B, *shape)."""
+        draw = [torch.randn(self.shape, generator=g) for g in self.generators]
+        return torch.stack(draw).to(self.device, self.dtype)
 
     def timesteps(self, low: int, high: int) -> Tensor:
-        """U{low..high} for each seed: int64 (B,)."""
+        """U{low..high} for each entry: int64 (B,)."""
         return (low + (self.uniform() * (high - low + 1)).floor()).long()
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -76,23 +77,26 @@ class Draws:
 
 
 class ViewDraws(Draws):
-    """The draws of one object seen from several views: one generator, asked in the order of the
+    """The draws of one object for some of its views: one generator, asked in the order of the
     views.
 
-    views: how many the next draws are for. `generator` serves the object's other choices too: its
-    cameras, its rays.
+    generator: `run_generator` of the object's seed, which its cameras and rays are drawn with too.
     """
 
-    def __init__(self, seed: int, shape: tuple[int, ...], dtype=torch.float32, device="cpu"):
-        super().__init__([seed], shape, dtype, device)
-        self.views, self.generator = 1, self.generators[0]
+    def __init__(
+        self,
+        generator: torch.Generator,
+        views: int,
+        shape: tuple[int, ...],
+        dtype=torch.float32,
+        device="cpu",
+    ):
+        self.generators, self.views = [generator], views
+        self.shape, self.dtype, self.device = shape, dtype, device
 
     def uniform(self) -> Tensor:
-        """U[0, 1) for each view: float64 (V,)."""
-        return torch.rand(self.views, generator=self.generator, dtype=torch.float64)
+        return torch.rand(self.views, generator=self.generators[0], dtype=torch.float64)
 
     def normal(self) -> Tensor:
-        """N(0, I) for each view: (V, *shape)."""
-        return torch.randn((self.views, *self.shape), generator=self.generator).to(
-            self.device, self.dtype
-        )
+        draw = torch.randn((self.views, *self.shape), generator=self.generators[0])
+        return draw.to(self.device, self.dtype)

@@ -33,6 +33,10 @@ class InputView:
     mask: Tensor
     camera: Camera = Camera()
 
+    def to(self, device: str | torch.device) -> InputView:
+        """The same view on a device."""
+        return InputView(self.image.to(device), self.mask.to(device), self.camera)
+
     def at_size(self, size: int) -> InputView:
         """The same view in size x size pixels."""
         if size == self.image.shape[-1]:

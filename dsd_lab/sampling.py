@@ -73,7 +73,8 @@ def check_levels(levels: Sequence[int] | Tensor, prior: Prior, falling: bool) ->
     steps = t.diff() * (-1 if falling else 1)
     if len(t) < 1 or bool((steps <= 0).any()):
         raise ValueError(
-            f"levels must be strictly {'falling' if falling else 'rising'} timesteps, got {t.tolist()}"
+            f"levels must be strictly {'falling' if falling else 'rising'} timesteps, "
+            f"got {t.tolist()}"
         )
     return t
 

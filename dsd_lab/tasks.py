@@ -12,12 +12,22 @@ from pathlib import Path
 from torch import Tensor
 
 from .cameras import Camera
-from .distill.pictures import Run, check_settings, distill
-from .distill.scenes import SCENE_DSD, STAGES, SceneRun, Stage, distill_scene
+from .checks import at_least
+from .distill import (
+    SCENE_DSD,
+    STAGES,
+    Run,
+    SceneRun,
+    Stage,
+    check_settings,
+    distill,
+    distill_scene,
+    fit_stages,
+)
 from .draws import check_seeds
 from .inputs import input_view
-from .methods import DSDStar, Method
-from .metrics import Report, evaluate
+from .methods import Method
+from .metrics.pictures import Report, evaluate
 from .priors import Prior
 from .sampling import ddim
 from .scene import Scene
@@ -50,11 +60,11 @@ def distill_images(
     """
     if len(prior.shape) != 3:
         raise TypeError(
-            f"distill_images needs a prior of pictures; {prior.name} has items of shape {prior.shape}: use distill"
+            f"distill_images needs a prior of pictures; {prior.name} has items of shape "
+            f"{prior.shape}: use distill"
         )
-    return distill(
-        prior, prior.condition(prompt, negative), method, seeds, steps, **settings
-    ).finish(progress)
+    cond = prior.condition(prompt, negative)
+    return distill(prior, cond, method, seeds, steps, **settings).finish(progress)
 
 
 def text_to_3d(
@@ -79,9 +89,8 @@ def text_to_3d(
     the run after each step. Ctrl-C returns what there is. Raises ValueError for anything that
     cannot be, a checkpoint of another run among it.
     """
-    return _driven(
-        distill_scene(prior, prompt, method, seed, steps, **settings), checkpoint, every, progress
-    )
+    run = distill_scene(prior, prompt, method, seed, steps, **settings)
+    return _driven(run, checkpoint, every, progress)
 
 
 def image_to_3d(
@@ -110,11 +119,12 @@ def image_to_3d(
     """
     if prior.asked_by != "picture":
         raise TypeError(
-            f'{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "toybox-novel-view"'
+            f"{prior.name} is asked by a prompt: use text_to_3d, or a prior of new views such as "
+            '"toybox-novel-view"'
         )
     view = input_view(image, image_camera, prior.picture_size)
     if stages is None:
-        stages = STAGES if prior.views_per_item > 1 else NOVEL_VIEW_STAGES
+        stages = fit_stages(STAGES if prior.views_per_item > 1 else NOVEL_VIEW_STAGES, prior)
     run = distill_scene(prior, None, method, seed, steps, view=view, stages=stages, **settings)
     return _driven(run, checkpoint, every, progress)
 
@@ -128,27 +138,28 @@ def _driven(
     """The scene of a run that is resumed from its checkpoint if there is one, driven to its end,
     and kept on the way.
     """
-    file = None if checkpoint is None else Path(checkpoint)
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-        raise ValueError(f"every must be an int of at least 1, got {every!r}")
-    if file is not None and not file.parent.is_dir():
+    at_least("every", every)
+    if checkpoint is None:
+        return run.finish(progress).scene
+    file = Path(checkpoint).expanduser()
+    if not file.parent.is_dir():
         raise ValueError(f"there is no folder {file.parent} for the checkpoint")
-    if file is not None and file.is_dir():
+    if file.is_dir():
         raise ValueError(
-            f"{file} is a folder; give a file for the checkpoint, such as {file / 'scene.safetensors'}"
+            f"{file} is a folder; give a file for the checkpoint, such as "
+            f"{file / 'scene.safetensors'}"
         )
-    if file is not None and file.is_file():
+    if file.is_file():
         run.resume(file)
 
     def after_step(run):
-        if file is not None and run.index % every == 0:
+        if run.index % every == 0:
             run.save(file)
         if progress:
             progress(run)
 
     run.finish(after_step)
-    if file is not None:
-        run.save(file)
+    run.save(file)
     return run.scene
 
 
@@ -193,14 +204,13 @@ def compare(
         raise TypeError(f'prompts must be a sequence of prompts, got one; give ["{prompts}"]')
     if "DDIM" in methods:
         raise ValueError('"DDIM" names the reference; give the method another name')
-    seeds, steps_of = (
-        check_seeds(seeds),
-        {name: ddim_steps if isinstance(m, DSDStar) else steps for name, m in methods.items()},
-    )
+    seeds = check_seeds(seeds)
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"the seeds repeat: {seeds}; a seed counts once in a comparison")
+    steps_of = {}
     for name, method in methods.items():
-        check_settings(method, steps_of[name], **settings)  # before any work is done
+        check_settings(method, steps, **settings)  # before any work is done
+        steps_of[name] = ddim_steps if method.takes_ddim_steps else steps
     prompts = list(dict.fromkeys(prior.resolve(p) for p in prompts))
     cond = prior.condition([p for p in prompts for _ in seeds])
     every_seed = seeds * len(prompts)
@@ -209,10 +219,10 @@ def compare(
     def add(name, images, began, before, used, finished=True):
         evaluations = (prior.evaluations - before) / len(every_seed)
         seconds = (time.perf_counter() - began) / len(prompts)
-        for prompt, own in zip(prompts, images.split(len(seeds)), strict=True):
+        for prompt, part in zip(prompts, images.split(len(seeds)), strict=True):
             reference = results[prompt]["DDIM"].images if results[prompt] else None
-            report = evaluate(own, prior, prompt, reference)
-            results[prompt][name] = Result(own, report, evaluations, seconds, used, finished)
+            report = evaluate(part, prior, prompt, reference)
+            results[prompt][name] = Result(part, report, evaluations, seconds, used, finished)
 
     began, before = time.perf_counter(), prior.evaluations
     path = ddim(prior, prior.noise(every_seed), cond, ddim_steps, cfg)

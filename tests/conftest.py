@@ -42,23 +42,22 @@ def small_world():
     )
 
 
-class FixedDraws:
-    """Draws that are given: uniform numbers (B,), normal noise, timesteps."""
+@pytest.fixture
+def fixed_draws():
+    from helpers import FixedDraws
 
-    def __init__(self, uniform=None, normal=None, t=None):
-        self._uniform, self._normal, self._t = uniform, normal, t
-
-    def uniform(self):
-        return self._uniform
-
-    def normal(self):
-        return self._normal
-
-    def timesteps(self, low, high):
-        assert bool(((self._t >= low) & (self._t <= high)).all())
-        return self._t
+    return FixedDraws
 
 
 @pytest.fixture
-def fixed_draws():
-    return FixedDraws
+def mixture():
+    from helpers import make_mixture
+
+    return make_mixture()
+
+
+@pytest.fixture(scope="session")
+def toy_world():
+    from helpers import make_toy_world
+
+    return make_toy_world()

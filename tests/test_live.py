@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from dsd_lab import SDS, Camera, GaussianMixture, ImageSet, Scene, distill
-from dsd_lab.distill.pictures import Loop
+from dsd_lab.distill import Loop
 from dsd_lab.viz.live import Live, as_png
 
 
@@ -14,7 +14,8 @@ class Turning(Loop):
     """A run of nothing, on a scene."""
 
     def __init__(self, steps):
-        self.steps, self.scene = steps, Scene()
+        super().__init__(steps)
+        self.scene = Scene()
 
     def __next__(self):
         if self.index >= self.steps:

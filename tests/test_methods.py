@@ -1,21 +1,25 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from helpers import ByHand, f64
 
-from dsd_lab import DSD, SDS, DSDStar, GaussianMixture, ImageSet, ddim, distill
+from dsd_lab import (
+    DSD,
+    ISM,
+    SDI,
+    SDS,
+    DSDStar,
+    GaussianMixture,
+    ImageSet,
+    NoiseSchedule,
+    ddim,
+    distill,
+)
 from dsd_lab.draws import Draws
-from dsd_lab.methods import METHODS
-
-f64 = torch.float64
-
-
-@pytest.fixture
-def mixture():
-    return GaussianMixture(
-        {"left": [[-1.0, 0.2], [-0.6, -0.8]], "right": [[1.0, 0.5], [0.4, 1.0]]}, width=0.15
-    )
-
+from dsd_lab.methods import State
+from dsd_lab.methods.timesteps import level
 
 # ---- SDS -----------------------------------------------------------------------------------------
 
@@ -35,67 +39,13 @@ def test_sds_mean_gradient_on_a_gaussian(fixed_draws):
     torch.testing.assert_close((pair[0] + pair[1]) / 2, want, rtol=1e-10, atol=1e-10)
 
 
-def test_sds_draws_its_timesteps_from_its_range():
-    draws = Draws(range(200), (1,))
-    t = torch.cat([draws.timesteps(20, 980) for _ in range(50)])
-    assert t.min() >= 20
-    assert t.max() <= 980
-    assert abs(t.double().mean() - 500) < 10  # standard error 2.8
-    assert {20, 980} <= set(
-        torch.cat([draws.timesteps(20, 980) for _ in range(50)]).tolist()
-    ) | set(t.tolist())
-
-
 # ---- DSD -----------------------------------------------------------------------------------------
-
-
-class ByHand:
-    """One Gaussian N(y, h^2) in one dimension: every number of a DSD step with plain Python floats."""
-
-    y, h = 2.0, 0.5
-
-    def __init__(self):
-        beta = [
-            (math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * i / 999) ** 2
-            for i in range(1000)
-        ]
-        self.acp, product = [], 1.0
-        for b in beta:
-            product *= 1 - b
-            self.acp.append(product)
-
-    def a(self, t):
-        return math.sqrt(self.acp[t])
-
-    def s(self, t):
-        return math.sqrt(1 - self.acp[t])
-
-    def eps(self, x, t, cfg):
-        """Guided noise prediction: conditional N(2, 0.5^2), unconditional an even mixture with
-        N(-1, 0.5^2).
-        """
-
-        def of(means):
-            v = self.s(t) ** 2 + self.a(t) ** 2 * self.h**2
-            p = [math.exp(-((x - self.a(t) * m) ** 2) / (2 * v)) for m in means]
-            return (
-                self.s(t)
-                / v
-                * sum(q / sum(p) * (x - self.a(t) * m) for q, m in zip(p, means, strict=True))
-            )
-
-        e_c, e_u = of([2.0]), of([2.0, -1.0])
-        return e_u + cfg * (e_c - e_u)
-
-    def move(self, x, t, to, cfg):
-        e = self.eps(x, t, cfg)
-        return self.a(to) * (x - self.s(t) * e) / self.a(t) + self.s(to) * e
 
 
 @pytest.mark.parametrize("form", ["ode", "reference", "x0"])
 def test_one_dsd_step_by_hand(form, fixed_draws):
-    prior = GaussianMixture({"a": [[2.0]], "b": [[-1.0]]}, width=0.5)
     hand, cfg, e_star, x, u = ByHand(), 3.0, 0.7, 0.1, 0.4
+    prior = hand.prior()
     # step 2 of 8, t from 0.98 to 0.32: t = floor(1000 (0.66 (1 - sqrt(2/8)) + 0.32)) = 650; t' by
     # form
     t = 650
@@ -123,7 +73,7 @@ def test_one_dsd_step_by_hand(form, fixed_draws):
 
     method = DSD(cfg=cfg, form=form, t_min=0.32)
     state = method.begin(prior, prior.condition("a"), torch.tensor([[e_star]], dtype=f64), 8)
-    g, at = method.gradient(
+    g, at, _ = method.gradient(
         state, torch.tensor([[x]], dtype=f64), 2, fixed_draws(uniform=torch.tensor([u], dtype=f64))
     )
     assert at.tolist() == [t]
@@ -152,10 +102,11 @@ def test_t_falls_with_the_square_root_of_progress(mixture):
     assert t[99] == math.floor(1000 * (0.66 * (1 - math.sqrt(0.99)) + 0.32))
     assert all(x >= y for x, y in zip(t, t[1:], strict=False))
     draws = Draws(range(500), (2,))
-    t_prime = method.t_prime(25, 100, mixture.schedule, draws, torch.zeros(500, 2))
+    state = State(mixture, mixture.condition("left"), torch.zeros(500, 2), 100)
+    t_prime = method.t_prime_at(state, 25, draws)
     assert 650 <= t_prime.min()
     assert 681 <= t_prime.max() <= 682  # 650 + 0.1 (650 - 320), never reached
-    top = method.t_prime(0, 100, mixture.schedule, draws, torch.zeros(500, 2))
+    top = method.t_prime_at(state, 0, draws)
     assert top.max() <= 998  # the range is clamped before the random factor
 
 
@@ -166,7 +117,7 @@ def test_the_switches_for_ablations(mixture, fixed_draws):
     n, u = mixture.noise([8, 9], f64), torch.tensor([0.2, 0.7], dtype=f64)
     method, x = DSD(form="reference", noise="random", shift=0.0), 0 * e_star + 0.3
     state = method.begin(mixture, cond, e_star, 8)
-    g, t = method.gradient(state, x, 2, fixed_draws(uniform=u, normal=n))
+    g, t, _ = method.gradient(state, x, 2, fixed_draws(uniform=u, normal=n))
     s = mixture.schedule
     e_g, e_c = (mixture.predict_noise(s.add_noise(x, t, n), t, cond, cfg) for cfg in (7.5, 1.0))
     torch.testing.assert_close(g, s.sigma[650] ** 2 * (e_g - e_c))
@@ -177,7 +128,8 @@ def test_snap_takes_the_kept_prediction(mixture, fixed_draws):
     method = DSD(form="reference", snap=True)
     assert len(method.nodes(mixture)) >= 34  # every 20 from 999 down to t_min
     state = method.begin(mixture, cond, e_star, 8)
-    t_prime, n = state.noise(method, 2, fixed_draws(uniform=torch.tensor([0.0, 0.9], dtype=f64)))
+    draws = fixed_draws(uniform=torch.tensor([0.0, 0.9], dtype=f64))
+    t_prime, n, _ = method.noise_at(state, 2, draws)
     assert t_prime.tolist() == [659, 679]  # 650 and 679 rounded up to nodes 999 - 20 k
     path = ddim(mixture, e_star, cond, cfg=7.5, levels=list(range(999, 320, -20)))
     for b in range(2):
@@ -193,7 +145,7 @@ def test_looking_ahead_changes_nothing(mixture, block, monkeypatch):
 
 
 def test_the_ode_form_follows_ddim_when_its_path_does(mixture):
-    """With the path kept at every timestep the ODE form at step size 1 is DDIM on its own levels."""
+    """With the path kept at every timestep the ODE form with steps of 1 is DDIM on its levels."""
     method = DSD(spacing=1, t_min=0.02)
     cond, e_star = mixture.condition("left"), mixture.noise([0, 1, 2], f64)
     levels = sorted({method.t_at(i, 40, mixture.schedule) for i in range(40)} | {999}, reverse=True)
@@ -217,32 +169,36 @@ def test_dsd_star_is_ddim(kind, steps, cfg, mixture, small_world):
     assert (run.x - final).norm() <= 1e-9 * final.norm()
 
 
-# ---- all of them ---------------------------------------------------------------------------------
-
-VARIANTS = [
-    DSD(noise="random"),
-    DSD(form="reference", noise="random", anneal="linear"),
-    SDS(),
-    SDS(cfg=1.0),
-    DSDStar(),
-    DSDStar(cfg=1.0),
-    *(
-        DSD(form=f, cfg=c, snap=s)
-        for f in ("ode", "reference", "x0")
-        for c in (7.5, 1.0)
-        for s in (False, True)
-    ),
-]
+# ---- settings ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", VARIANTS, ids=str)
-def test_evaluations_are_exact(method, mixture):
-    steps, seeds = 12, [0, 1, 2]
-    before = mixture.evaluations
-    run = distill(mixture, "left", method, seeds, steps, start="zeros").finish()
-    want = method.evaluations(mixture)
-    assert mixture.evaluations - before == len(seeds) * (want.begin + steps * want.step)
-    assert torch.isfinite(run.x).all()
+def test_what_is_none_is_the_forms_own():
+    """Also in a copy with another form, and only what was changed is said."""
+    for form, lowest in (("ode", 0.02), ("reference", 0.32), ("x0", 0.32)):
+        assert replace(DSD(), form=form) == DSD(form=form)
+        assert replace(DSD(), form=form).lowest == lowest
+        assert DSD(form=form, t_min=0.1).lowest == 0.1
+    assert str(replace(DSD(), form="reference")) == "DSD(form='reference')"
+    assert DSD().t_at(99, 100, NoiseSchedule.stable_diffusion()) < 30
+    with pytest.raises(ValueError, match="t_min < t_max"):
+        DSD(form="x0", t_max=0.3)
+
+
+def test_short_schedules_and_schedules_that_end_in_pure_noise():
+    """What is a fraction stays one: nodes a tenth of the schedule apart, jumps of one timestep at
+    the least; and no method looks where r_t is infinite.
+    """
+    schedule = NoiseSchedule(NoiseSchedule.stable_diffusion().alphas_cumprod[9::10])
+    prior = GaussianMixture({"a": [[1.0, 0.0]], "b": [[0.0, 1.0]]}, schedule=schedule)
+    assert DSD().nodes(prior) == list(range(99, 2, -10))
+    assert DSD(snap=True).nodes(prior) == list(range(99, 2, -2))
+    assert ISM(jump=0.001).jumps(0, 10, schedule) == 98 - 5
+    assert distill(prior, "a", ISM(jump=0.004, interval=0.0), [0], 2).finish().finished
+    config = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}
+    zero = NoiseSchedule.from_diffusers({**config, "rescale_betas_zero_snr": True})
+    assert zero.alphas_cumprod[-1] == 0
+    assert level(1.0, zero) == SDI().t_at(0, 10, zero) == 998
+    assert level(1.0, NoiseSchedule.stable_diffusion()) == 999
 
 
 def test_costs_of_the_forms(mixture):
@@ -253,14 +209,6 @@ def test_costs_of_the_forms(mixture):
     assert step(form="reference", snap=True) == 3
     assert step(form="x0") == 4
     assert step(form="ode") == 6
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_usable_without_arguments(name, mixture):
-    method = METHODS[name]()
-    assert method.cfg == 7.5
-    assert str(method) == method.name
-    assert distill(mixture, "left", method, [0], 3).finish().finished
 
 
 @pytest.mark.parametrize(
@@ -274,7 +222,8 @@ def test_usable_without_arguments(name, mixture):
         (lambda: DSD(t_min=0.99), "t_min < t_max"),
         (lambda: DSD(form="odd"), "ode, reference, x0"),
         (lambda: DSD(shift=-0.1), "shift"),
-        (lambda: DSD(spacing=0), "spacing"),
+        (lambda: DSD(spacing=0), "spacing must be an int of at least 1"),
+        (lambda: DSD(spacing=True), "spacing must be an int of at least 1"),
         (lambda: DSD(anneal="cosine"), "sqrt, linear"),
         (lambda: DSD(noise="fixed"), "ode, random"),
         (lambda: DSD(reference_cfg=float("nan")), "finite"),

@@ -108,7 +108,8 @@ def test_a_scene_asks_it_for_the_banks_cameras(prior):
         stages=[Stage(16, 8, 1.0, 2)],
     )
     before, run = prior.evaluations, run.finish()
-    assert (
-        run.cameras == BANK and prior.evaluations - before == 2 * 4 * 2
-    )  # one question of 4 views, a path's point and x_t
-    assert run.held.sum() == 4 and run.target.shape == (24, 4, 16, 16)
+    # one question of 4 views, a path's point and x_t
+    assert prior.evaluations - before == 2 * 4 * 2
+    targets = run.stage.targets
+    assert run.stage.cameras == BANK
+    assert targets.held.sum() == 4 and targets.values.shape == (24, 4, 16, 16)

@@ -8,19 +8,23 @@ folders are kept where the command is told, so it can be stopped and goes on.
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..methods import ASD, CFD, CSD, DSD, FSD, ISM, NFSD, SDI, SDS, VSD, ConsistentODE, DSDStar
-from ..metrics import Estimate
+from ..files import write_file
+from ..methods import ASD, DSD, SDS, VARIANTS
+from ..metrics.pictures import Estimate
 from ..priors import load_prior
-from ..studies import Grid, Setting, Summary, study, summarise
-from .measured import Table
+from ..studies.study import Grid, Setting, Summary, study, summarise
 
-TABLE = Table("family")
+TABLE = Path(__file__).parent / "family.json"
 PROMPTS = [
     "a hamburger",
     "a dragon",
@@ -36,27 +40,7 @@ PROMPTS = [
     "a rocket",
 ]
 
-FAMILY = {
-    "SDS": SDS(),
-    "ASD": ASD(),
-    "SDI": SDI(),
-    "SDI t_first 0.1": SDI(t_first=0.1),
-    "SDI cached": SDI(inversion="cached"),
-    "ConsistentODE": ConsistentODE(),
-    "ConsistentODE abstract": ConsistentODE(sign="abstract"),
-    "FSD": FSD(),
-    "CFD": CFD(),
-    "DSD": DSD(),
-    "DSD snap": DSD(snap=True),
-    "DSD x0": DSD(form="x0"),
-    "DSD reference": DSD(form="reference"),
-    "DSD*": DSDStar(),
-    "VSD": VSD(),
-    "VSD network": VSD(particles="network"),
-    "CSD": CSD(),
-    "NFSD": NFSD(),
-    "ISM": ISM(),
-}
+FAMILY = {v.label: v.make() for v in VARIANTS.values() if not v.kind.needs_source}
 REFERENCE = {"form": "reference"}
 SWITCHES = {
     "ASD": ASD(),
@@ -92,21 +76,30 @@ def measure(
     ),
 ) -> None:
     """Run the three studies, or what they still lack, and write family.json."""
-    prior, summaries = load_prior("icons", size=32), {}
+    prior, out, seconds = load_prior("icons", size=32), {}, 0.0
     for name, grid in GRIDS.items():
         if not study(prior, grid, folder / name).finished:
             typer.echo("stopped early; the same command goes on")
             raise typer.Exit(1)
-        summaries[name] = summarise(folder / name)
-    # in all calls, if it was stopped between
-    seconds = sum(s.seconds * s.prompts * s.seeds for rows in summaries.values() for s in rows)
-    content = {name: [asdict(s) for s in rows] for name, rows in summaries.items()}
-    TABLE.write({"prior": "icons, 32 px", "seconds": round(seconds)}, **content)
+        summaries = summarise(folder / name)
+        seconds += sum(
+            s.seconds * s.prompts * s.seeds for s in summaries
+        )  # in all calls, if it was stopped between
+        out[name] = [asdict(summary) for summary in summaries]
+    about = {
+        "command": "python -m dsd_lab.course.family",
+        "prior": "icons, 32 px",
+        "cores": os.cpu_count(),
+        "seconds": round(seconds),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "dsd_lab")},
+    }
+    write_file(TABLE, json.dumps({"about": about, **out}, indent=1) + "\n")
 
 
 def load() -> dict:
     """family.json: {"about": ..., and for each study its `Summary`s by label, best first}."""
-    content = TABLE.load()
+    content = json.loads(TABLE.read_text(encoding="utf-8"))
 
     def summary(row):
         return Summary(**{k: Estimate(*v) if isinstance(v, list) else v for k, v in row.items()})

@@ -1,7 +1,9 @@
 """The optimisation loop: what can be driven, stopped and resumed; on pictures and on scenes."""
 
-from .pictures import LEARNING_RATE, OPTIMIZERS, STARTS, Loop, Run, Step, check_settings, distill
-from .scenes import SCENE_DSD, STAGES, SceneRun, SceneStep, Stage, distill_scene
+from .loop import LEARNING_RATE, OPTIMIZERS, STARTS, Loop, check_settings
+from .pictures import Run, Step, distill
+from .scenes import SCENE_DSD, SceneRun, SceneStep, distill_scene
+from .settings import STAGES, SceneSettings, Stage, fit_stages
 
 __all__ = [
     "LEARNING_RATE",
@@ -12,10 +14,12 @@ __all__ = [
     "Loop",
     "Run",
     "SceneRun",
+    "SceneSettings",
     "SceneStep",
     "Stage",
     "Step",
     "check_settings",
     "distill",
     "distill_scene",
+    "fit_stages",
 ]

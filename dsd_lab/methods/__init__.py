@@ -1,36 +1,26 @@
-"""The methods: one short file each, whose body reads like its formula. `METHODS` holds them by
-name.
+"""The methods: one short file each, whose body reads like its formula, and the one table of their
+named variants.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..checks import did_you_mean
 from .asd import ASD
-from .base import Defaults, Evaluations, Method, State
+from .base import Defaults, Evaluations, Method
+from .cfd import CFD
 from .consistent import ConsistentODE
 from .csd import CSD
 from .dds import DDS
 from .dsd import DSD
 from .dsd_star import DSDStar
-from .fixed_noise import CFD, FSD
+from .fsd import FSD
 from .ism import ISM
 from .nfsd import NFSD
 from .sdi import SDI
 from .sds import SDS
+from .state import State
 from .vsd.vsd import VSD
-
-METHODS: dict[str, type[Method]] = {
-    "sds": SDS,
-    "asd": ASD,
-    "sdi": SDI,
-    "consistent": ConsistentODE,
-    "fsd": FSD,
-    "cfd": CFD,
-    "dsd": DSD,
-    "dsd-star": DSDStar,
-    "vsd": VSD,
-    "csd": CSD,
-    "nfsd": NFSD,
-    "ism": ISM,
-    "dds": DDS,
-}
 
 __all__ = [
     "ASD",
@@ -40,10 +30,10 @@ __all__ = [
     "DSD",
     "FSD",
     "ISM",
-    "METHODS",
     "NFSD",
     "SDI",
     "SDS",
+    "VARIANTS",
     "VSD",
     "ConsistentODE",
     "DSDStar",
@@ -51,4 +41,50 @@ __all__ = [
     "Evaluations",
     "Method",
     "State",
+    "Variant",
+    "variant",
 ]
+
+
+class Variant(NamedTuple):
+    """A method with settings of its own. label: to show."""
+
+    label: str
+    kind: type[Method]
+    settings: Mapping[str, object] = {}
+
+    def make(self, **settings) -> Method:
+        """The method, with further settings such as cfg."""
+        return self.kind(**self.settings, **settings)
+
+
+VARIANTS: dict[str, Variant] = {  # by the name on the command line
+    "sds": Variant("SDS", SDS),
+    "asd": Variant("ASD", ASD),
+    "sdi": Variant("SDI", SDI),
+    "sdi-late": Variant("SDI t_first 0.1", SDI, {"t_first": 0.1}),
+    "sdi-cached": Variant("SDI cached", SDI, {"inversion": "cached"}),
+    "consistent": Variant("ConsistentODE", ConsistentODE),
+    "consistent-abstract": Variant("ConsistentODE abstract", ConsistentODE, {"sign": "abstract"}),
+    "fsd": Variant("FSD", FSD),
+    "cfd": Variant("CFD", CFD),
+    "dsd": Variant("DSD", DSD),
+    "dsd-snap": Variant("DSD snap", DSD, {"snap": True}),
+    "dsd-x0": Variant("DSD x0", DSD, {"form": "x0"}),
+    "dsd-reference": Variant("DSD reference", DSD, {"form": "reference"}),
+    "dsd-star": Variant("DSD*", DSDStar),
+    "vsd": Variant("VSD", VSD),
+    "vsd-network": Variant("VSD network", VSD, {"particles": "network"}),
+    "csd": Variant("CSD", CSD),
+    "nfsd": Variant("NFSD", NFSD),
+    "ism": Variant("ISM", ISM),
+    "dds": Variant("DDS", DDS),
+}
+
+
+def variant(name: str) -> Variant:
+    """The variant of a name. Raises ValueError with the names there are, and the nearest."""
+    if name not in VARIANTS:
+        hint = did_you_mean(name, VARIANTS, cutoff=0)
+        raise ValueError(f'unknown method "{name}";{hint} (methods: {", ".join(VARIANTS)})')
+    return VARIANTS[name]

@@ -1,19 +1,19 @@
 """ASD: Asynchronous Score Distillation (ScaleDreamer, arXiv 2407.02040)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from ..priors import Query, guidance_terms, guide
-from .base import AnnealedMethod, Evaluations, check_fraction, cost
+from ..checks import fraction
+from .base import Evaluations, cost, guided_noises
+from .timesteps import AnnealedMethod, noisier
 
 
 @dataclass(frozen=True)
 class ASD(AnnealedMethod):
     """Compare two predictions of the same fresh noise n, the second plain and at a noisier t' >= t.
 
-        g = sigma_t^2 ( e_g(alpha_t x + sigma_t n, t) - e_c(alpha_t' x + sigma_t' n, t') ),    n ~ N(0, I)
-        t ~ U{t_min..t_max},    t' = t + floor( U[0,1) min(shift (t - t_min), T - 1 - t) )
+        g = sigma_t^2 ( e_g(alpha_t x + sigma_t n, t) - e_c(alpha_t' x + sigma_t' n, t') )
+        n ~ N(0, I),    t ~ U{t_min..t_max}
+        t' = t + floor( U[0,1) min(shift (t - t_min), T - 1 - t) )
 
     cfg: guidance of the first term; the second has none. t_min, t_max: the range of t as fractions
     of the schedule, each (at the beginning, at the end) and linear between. shift: t' - t at the
@@ -30,19 +30,17 @@ class ASD(AnnealedMethod):
 
     def __post_init__(self):
         super().__post_init__()
-        check_fraction("shift", self.shift)
+        fraction("shift", self.shift)
 
     def gradient(self, state, x, step, draws):
-        schedule, cond = state.schedule, state.cond
-        low, high = self.range_at(step, state.steps, schedule)
-        t = draws.timesteps(low, high)
-        reach = (self.shift * (t - low)).minimum(len(schedule) - 1 - t)
-        t_prime, n = t + (draws.uniform() * reach).floor().long(), draws.normal()
-        here = Query(schedule.add_noise(x, t, n), t, cond, guidance_terms(self.cfg, cond))
-        there = Query(schedule.add_noise(x, t_prime, n), t_prime, cond, ("cond",))
-        terms, terms_prime = state.prior.predict_many([here, there])
-        e_g, e_c = guide(terms, self.cfg).eps, terms_prime["cond"].eps
-        return schedule.at("sigma", t, x) ** 2 * (e_g - e_c), t
+        schedule = state.schedule
+        lowest, _ = self.range_at(step, state.steps, schedule)
+        t = self.draw_t(state, step, draws)
+        t_prime = noisier(t, lowest, self.shift, draws.uniform(), schedule)
+        n = draws.normal()
+        x_t, x_t_prime = schedule.add_noise(x, t, n), schedule.add_noise(x, t_prime, n)
+        e_g, e_c = guided_noises(state, (x_t, t, self.cfg), (x_t_prime, t_prime, 1.0))
+        return schedule.at("sigma", t, x) ** 2 * (e_g - e_c), t, state
 
     def evaluations(self, prior):
         return Evaluations(begin=0, step=cost(self.cfg) + 1)

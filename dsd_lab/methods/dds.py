@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from ..priors import Condition, Query, guidance_terms, guide
-from .base import Evaluations, State, UniformMethod, cost
+from .base import Evaluations, cost, first_prediction
+from .state import State
+from .timesteps import UniformMethod
 
 
 @dataclass(frozen=True)
@@ -25,45 +29,52 @@ class DDS(UniformMethod):
     source_prompt: str | None = None
 
     name = "DDS"
+    for_scenes = False
+    needs_source = True
 
     def __post_init__(self):
         super().__post_init__()
         if not isinstance(self.source_prompt, (str, type(None))):
             raise TypeError(
-                f'source_prompt is one prompt such as "a dragon", or None, got {self.source_prompt!r}'
+                f'source_prompt is one prompt such as "a dragon", or None, got '
+                f"{self.source_prompt!r}"
             )
 
-    def begin(self, prior, cond, e_star, steps):
-        known = (
-            prior.condition(self.source_prompt).prompt
-            if self.source_prompt is not None
-            else cond.prompt[:1]
+    def begin(self, prior, cond, e_star, steps, source: Tensor | None = None):
+        """The state of a run that edits `source`, (B, *shape); without one, x0hat(e*, T - 1)."""
+        if source is None:
+            source = first_prediction(prior, cond, e_star, self.cfg).x0
+        source_cond = cond
+        if self.source_prompt is not None:
+            prompt = prior.condition(self.source_prompt).prompt
+            source_cond = replace(cond, prompt=prompt * len(cond))
+        return DDSState(
+            prior, cond, e_star, steps, {"source": source.clone()}, source_cond=source_cond
         )
-        return DDSState(prior, cond, e_star, steps, replace(cond, prompt=known * len(cond)))
+
+    def start(self, state):
+        return state.kept["source"]
 
     def gradient(self, state, x, step, draws):
-        schedule, cond = state.schedule, state.cond
-        source = state.kept.setdefault("source", x.clone())
-        t, n = self.draw_t(schedule, draws), draws.normal()
-        terms = guidance_terms(self.cfg, cond)
-        source_terms = terms if self.source_prompt is not None else ("uncond",)
-        here = Query(schedule.add_noise(x, t, n), t, cond, terms)
-        there = Query(schedule.add_noise(source, t, n), t, state.source_cond, source_terms)
-        at_x, at_source = state.prior.predict_many([here, there])
-        reference = (
-            at_source["uncond"] if self.source_prompt is None else guide(at_source, self.cfg)
+        terms = guidance_terms(self.cfg, state.cond)
+        no_prompt = self.source_prompt is None
+        source_terms = ("uncond",) if no_prompt else terms
+        t, n, x_t = self.draw_point(state, x, step, draws)
+        source_t = state.schedule.add_noise(state.kept["source"], t, n)
+        at_x, at_source = state.prior.predict_many(
+            [Query(x_t, t, state.cond, terms), Query(source_t, t, state.source_cond, source_terms)]
         )
-        return guide(at_x, self.cfg).eps - reference.eps, t
+        e_x = guide(at_x, self.cfg).eps
+        e_source = at_source["uncond"].eps if no_prompt else guide(at_source, self.cfg).eps
+        return e_x - e_source, t, state
 
     def evaluations(self, prior):
-        return Evaluations(
-            begin=0, step=cost(self.cfg) + (1 if self.source_prompt is None else cost(self.cfg))
-        )
+        source = 1 if self.source_prompt is None else cost(self.cfg)
+        return Evaluations(begin=0, step=cost(self.cfg) + source)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DDSState(State):
-    """A DDS run: the source's condition, and, kept from the first step on, the source."""
+    """A DDS run: it keeps the source, and the source's condition."""
 
-    def __init__(self, prior, cond, e_star, steps, source_cond: Condition):
-        super().__init__(prior, cond, e_star, steps)
-        self.source_cond = source_cond
+    source_cond: Condition

@@ -1,12 +1,12 @@
 """NFSD: Noise-Free Score Distillation (arXiv 2310.17590)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
 
-from .base import Evaluations, UniformMethod, check_fraction
+from ..checks import fraction
+from .base import Evaluations
+from .timesteps import UniformMethod
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,16 @@ class NFSD(UniformMethod):
 
     def __post_init__(self):
         super().__post_init__()
-        check_fraction("small", self.small)
+        fraction("small", self.small)
 
     def gradient(self, state, x, step, draws):
-        schedule, bad = state.schedule, "negative" if state.cond.negative else "degraded"
-        t, n = self.draw_t(schedule, draws), draws.normal()
-        terms = state.prior.predict(
-            schedule.add_noise(x, t, n), t, state.cond, ("uncond", "cond", bad)
-        )
+        bad = "negative" if state.cond.negative else "degraded"
+        t, _, x_t = self.draw_point(state, x, step, draws)
+        terms = state.prior.predict(x_t, t, state.cond, ("uncond", "cond", bad))
         e_u, e_c, e_n = (terms[term].eps for term in ("uncond", "cond", bad))
-        low = (t < self.small * len(schedule)).to(x.device).reshape(-1, *(1,) * (x.ndim - 1))
-        d = torch.where(low, e_u, e_u - e_n)
-        return schedule.at("sigma", t, x) ** 2 * (d + self.cfg * (e_c - e_u)), t
+        low = (t < self.small * len(state.schedule)).to(x.device)
+        d = torch.where(low.reshape(-1, *(1,) * (x.ndim - 1)), e_u, e_u - e_n)
+        return state.schedule.at("sigma", t, x) ** 2 * (d + self.cfg * (e_c - e_u)), t, state
 
     def evaluations(self, prior):
         return Evaluations(begin=0, step=3)

@@ -6,32 +6,25 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from ..checks import at_least, choice, fraction
+from ..draws import Draws
 from ..priors import check_cfg
-from .base import (
-    Defaults,
-    Evaluations,
-    Method,
-    State,
-    annealed,
-    check_choice,
-    check_fraction,
-    check_range,
-    cost,
-    invert,
-    level,
-    same_t,
-)
+from .base import ASSIGNED, Defaults, Evaluations, cost, first_prediction, invert, same_t
+from .state import State
+from .timesteps import FallingMethod, level
 
 INVERSIONS = ("invert", "cached")
 
 
 @dataclass(frozen=True)
-class SDI(Method):
+class SDI(FallingMethod):
     """SDS whose noise k is the one that DDIM would have reached x with, instead of fresh noise.
 
         g = r_t ( e_g(alpha_t x + sigma_t k, t) - k ),    t falls linearly from t_max to t_min
-        inversion="invert"   k = (x_inv - alpha x) / sigma at t + tau, where DDIM inversion of x by e_i arrives
+        inversion="invert"   k = (x_inv - alpha x) / sigma at t + tau, where DDIM inversion of x by
+                             e_i arrives
         inversion="cached"   k = the last step's e_g, at first e_g(e*, T - 1)
 
     The inversion starts from x as the point at t_first and takes ceil(inversion_steps t / T) steps;
@@ -45,9 +38,9 @@ class SDI(Method):
     Source: arXiv 2405.15891, algorithm 1; "cached" follows a published 2-D variant.
     """
 
-    inversion: str = "invert"
     t_min: float = 0.2
     t_max: float = 1.0
+    inversion: str = "invert"
     tau_max: float = 1 / 30
     t_first: float = 0.0
     inversion_steps: int = 10
@@ -58,86 +51,64 @@ class SDI(Method):
 
     def __post_init__(self):
         super().__post_init__()
-        check_choice("inversion", self.inversion, INVERSIONS)
-        check_range(self.t_min, self.t_max)
-        check_fraction("tau_max", self.tau_max)
+        choice("inversion", self.inversion, INVERSIONS)
+        fraction("tau_max", self.tau_max)
         if not 0 <= self.t_first <= self.t_min:
             raise ValueError(f"t_first is a fraction in 0..t_min={self.t_min}, got {self.t_first}")
         check_cfg(self.inversion_cfg)
-        if (
-            isinstance(self.inversion_steps, bool)
-            or not isinstance(self.inversion_steps, int)
-            or self.inversion_steps < 1
-        ):
-            raise ValueError(
-                f"inversion_steps must be an int of at least 1 (10 is the paper's), got {self.inversion_steps!r}"
-            )
+        at_least("inversion_steps", self.inversion_steps)
         if not 0 <= self.extra_noise < math.inf:
             raise ValueError(
-                f"extra_noise must be finite and not negative (0.3 is the paper's in 3-D), got {self.extra_noise}"
+                "extra_noise must be finite and not negative (0.3 is the paper's in 3-D), "
+                f"got {self.extra_noise}"
             )
-
-    def t_at(self, step: int, steps: int, schedule) -> int:
-        """t of a step, falling linearly."""
-        return annealed((self.t_max, self.t_min), step, steps, schedule)
-
-    def inversions(self, t: int, schedule) -> int:
-        """How many steps the inversion takes at t."""
-        return (
-            0
-            if self.inversion == "cached"
-            else max(1, math.ceil(self.inversion_steps * t / len(schedule)))
-        )
 
     @property
     def defaults(self):
-        return (
-            Defaults(start="x0hat", optimizer="plain", lr=1.0)
-            if self.inversion == "cached"
-            else Defaults(start="x0hat")
-        )
+        return ASSIGNED if self.inversion == "cached" else Defaults(start="x0hat")
 
     def begin(self, prior, cond, e_star, steps):
-        first = prior.predict_guided(e_star, len(prior.schedule) - 1, cond, self.cfg)
-        return State(prior, cond, e_star, steps, k=first.eps, x0=first.x0)
+        first = first_prediction(prior, cond, e_star, self.cfg)
+        return State(prior, cond, e_star, steps, {"k": first.eps, "x0": first.x0})
 
     def start(self, state):
         return state.kept["x0"]
 
-    def noise(self, state, x, t: int, draws):
+    def gradient(self, state, x, step, draws):
+        schedule = state.schedule
+        t = same_t(self.t_at(step, state.steps, schedule), x)
+        cached = self.inversion == "cached"
+        k = state.kept["k"] if cached else self.inverted(state, x, step, draws)
+        e_g = state.prior.predict_noise(schedule.add_noise(x, t, k), t, state.cond, self.cfg)
+        g = schedule.at("ratio", t, x) * (e_g - k)
+        return g, t, state.keep(k=e_g) if cached else state
+
+    def inverted(self, state: State, x: Tensor, step: int, draws: Draws) -> Tensor:
         """k of the inversion of x: (B, *shape)."""
         schedule = state.schedule
+        t = self.t_at(step, state.steps, schedule)
         tau = (draws.uniform() * self.tau_max * len(schedule)).floor().long()
-        top = (t + tau).clamp(max=len(schedule) - 1)
-        first, way = (
-            level(self.t_first, schedule),
-            torch.linspace(0, 1, self.inversions(t, schedule) + 1, dtype=torch.float64),
-        )
-        levels = first + (way[:, None] * (top - first)).long()
-        x_inv = invert(
-            x,
-            levels,
-            schedule,
-            lambda x_t, t: state.prior.predict_guided(x_t, t, state.cond, self.inversion_cfg),
-        )
+        top, first = (t + tau).clamp(max=len(schedule) - 1), level(self.t_first, schedule)
+        share = torch.linspace(0, 1, self.inversions(t, schedule) + 1, dtype=torch.float64)
+        levels = first + (share[:, None] * (top - first)).long()
+
+        def predict(x_t, t):
+            return state.prior.predict_guided(x_t, t, state.cond, self.inversion_cfg)
+
+        x_inv = invert(x, levels, schedule, predict)
         k = (x_inv - schedule.at("alpha", top, x) * x) / schedule.at("sigma", top, x)
         return k + self.extra_noise * draws.normal() if self.extra_noise else k
 
-    def gradient(self, state, x, step, draws):
-        schedule = state.schedule
-        t_now = self.t_at(step, state.steps, schedule)
-        k = self.noise(state, x, t_now, draws) if self.inversion == "invert" else state.kept["k"]
-        t = same_t(t_now, x)
-        e_g = state.prior.predict_noise(schedule.add_noise(x, t, k), t, state.cond, self.cfg)
+    def inversions(self, t: int, schedule) -> int:
+        """How many steps the inversion takes at t."""
         if self.inversion == "cached":
-            state.kept["k"] = e_g
-        return schedule.at("ratio", t, x) * (e_g - k), t
+            return 0
+        return max(1, math.ceil(self.inversion_steps * t / len(schedule)))
 
     def evaluations(self, prior):
-        inversion = cost(self.inversion_cfg) * self.inversions(
-            self.t_at(0, 1, prior.schedule), prior.schedule
-        )
-        return Evaluations(begin=cost(self.cfg), step=cost(self.cfg) + inversion)
+        inversions = self.inversions(self.t_at(0, 1, prior.schedule), prior.schedule)
+        guided = cost(self.cfg)
+        return Evaluations(begin=guided, step=guided + inversions * cost(self.inversion_cfg))
 
     def total_evaluations(self, prior, steps):
         inversions = sum(

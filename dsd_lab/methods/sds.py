@@ -1,17 +1,16 @@
 """SDS: Score Distillation Sampling (DreamFusion, arXiv 2209.14988)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from .base import Evaluations, UniformMethod, cost
+from .timesteps import UniformMethod
 
 
 @dataclass(frozen=True)
 class SDS(UniformMethod):
     """Add fresh noise n, ask for it back, descend the difference.
 
-        g = sigma_t^2 ( e_g(alpha_t x + sigma_t n, t) - n ),    n ~ N(0, I),  t ~ U{t_min..t_max}
+        g = sigma_t^2 ( e_g(x_t, t) - n )
+        x_t = alpha_t x + sigma_t n,    n ~ N(0, I),    t ~ U{t_min..t_max}
 
     cfg: guidance. t_min, t_max: the range of t as fractions of the schedule.
     Averaged over n, this is the gradient of a KL divergence to the noisy data: it seeks modes.
@@ -21,11 +20,6 @@ class SDS(UniformMethod):
     name = "SDS"
 
     def gradient(self, state, x, step, draws):
-        schedule = state.schedule
-        t, n = self.draw_t(schedule, draws), draws.normal()
-        x_t = schedule.add_noise(x, t, n)
+        t, n, x_t = self.draw_point(state, x, step, draws)
         e_g = state.prior.predict_noise(x_t, t, state.cond, self.cfg)
-        return schedule.at("sigma", t, x) ** 2 * (e_g - n), t
-
-    def evaluations(self, prior):
-        return Evaluations(begin=0, step=cost(self.cfg))
+        return state.schedule.at("sigma", t, x) ** 2 * (e_g - n), t, state

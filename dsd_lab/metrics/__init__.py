@@ -1,18 +1,32 @@
 """How good, how diverse and how faithful results are, with intervals."""
 
-from .estimates import Estimate, bootstrap, jackknife, stratified
-from .features import MissingWeights, blocks, clip_score, inception_fid, lpips
-from .measures import MEASURES, Measure, Report, evaluate, evaluate_unknown, table
+from .features import blocks, clip_score, inception_fid, lpips
 from .pictures import (
+    COLUMNS,
     RADIUS,
-    Samples,
+    Estimate,
+    PrecisionRecall,
+    Report,
+    Unknown,
     apart,
+    bootstrap,
     clipped,
+    coverage,
     distances,
     effective_modes,
+    evaluate,
+    evaluate_unknown,
+    frechet,
+    frechet_distance,
+    jackknife,
+    kid,
     mean_pairwise,
     modes_even,
+    precision_recall,
     saturation,
+    table,
+    vendi,
+    vendi_score,
 )
 from .scenes import (
     ObjectReport,
@@ -26,28 +40,16 @@ from .scenes import (
     ssim,
     true_views,
 )
-from .sets import (
-    PrecisionRecall,
-    coverage,
-    frechet,
-    frechet_distance,
-    kid,
-    precision_recall,
-    vendi,
-    vendi_score,
-)
 
 __all__ = [
-    "MEASURES",
-    "RADIUS",
+    "COLUMNS",
     "Estimate",
-    "Measure",
-    "MissingWeights",
     "ObjectReport",
     "PrecisionRecall",
+    "RADIUS",
     "ReconstructionReport",
     "Report",
-    "Samples",
+    "Unknown",
     "apart",
     "blocks",
     "bootstrap",
@@ -75,7 +77,6 @@ __all__ = [
     "saturation",
     "seen_as",
     "ssim",
-    "stratified",
     "table",
     "true_views",
     "vendi",

@@ -31,6 +31,7 @@ class Field(nn.Module):
     """
 
     scale: Tensor
+    resolution: int | None = None  # of a grid; other fields have none
 
     def raw(self, points: Tensor) -> Tensor:
         raise NotImplementedError

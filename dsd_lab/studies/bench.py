@@ -31,7 +31,7 @@ def scenes(steps: int = 40, repeats: int = 3) -> None:
                 began = time.perf_counter()
                 run = distill_scene(prior, "a mushroom", method, 0, 400, refresh=refresh)
                 filling.setdefault(name, []).append(time.perf_counter() - began)
-                kept[name] = run.kept_bytes
+                kept[name] = run.stage.state.nbytes
                 for _ in range(40):  # until empty space is skipped
                     next(run)
                 began = time.perf_counter()

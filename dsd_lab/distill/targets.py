@@ -1,0 +1,56 @@
+"""Held targets: what each view is to become, until the method is asked about it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class Targets:
+    """A target for each view, and the turn in which the views are asked about.
+
+    values: (V, *shape), of the views that have been asked about; held: bool (V,), which those are;
+    order: int64, what is still to come in this turn. like: a tensor (V, *shape).
+    Source: iterative dataset updates, as in Instruct-NeRF2NeRF (arXiv 2303.12789).
+    """
+
+    def __init__(self, like: Tensor):
+        self.values = torch.zeros_like(like)
+        self.held = torch.zeros(len(like), dtype=torch.bool)
+        self.order = torch.zeros(0, dtype=torch.int64)
+
+    def next(self, count: int, generator: torch.Generator) -> Tensor:
+        """The next views in turn, each turn in a new order: int64, `count` of them at the most,
+        sorted.
+        """
+        while len(self.order) < count:
+            turn = torch.randperm(len(self.held), generator=generator)
+            self.order = torch.cat([self.order, turn])
+        views, self.order = self.order[:count].unique(), self.order[count:]
+        return views
+
+    def hold(self, views: Tensor, values: Tensor) -> None:
+        """Hold these views' targets, (n, *shape), from now on."""
+        self.values[views], self.held[views] = values, True
+
+    def pick(self, count: int, generator: torch.Generator) -> Tensor:
+        """Some of the views that have a target: int64, `count` of them at the most, sorted."""
+        held = self.held.nonzero()[:, 0]
+        chosen = torch.randperm(len(held), generator=generator)[:count]
+        return held[chosen].sort().values
+
+    def loss(self, views: Tensor, x: Tensor) -> Tensor:
+        """|x - target|^2 / 2, summed over elements, mean over views; its gradient in x is that of
+        the method, over the number of views, where x is still what the method was asked about.
+        """
+        return (x - self.values[views]).square().sum() / (2 * len(views))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"values": self.values, "held": self.held, "order": self.order}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state_dict`, which is copied."""
+        self.values.copy_(state["values"])
+        self.held, self.order = state["held"].cpu().clone(), state["order"].cpu().clone()
