@@ -4,6 +4,7 @@ re-executed.
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -33,22 +34,17 @@ def make_method(name: str, cfg: float):
 
 def parse_seeds(text: str) -> list[int]:
     """Seeds from "16" (0 to 15), "3,5,8" or "10-20". Raises ValueError for anything else."""
+    allowed = "give a count (16), a list (3,5,8) or a range (10-20)"
     try:
         if "-" in text:
             first, last = map(int, text.split("-"))
             seeds = list(range(first, last + 1))
-        elif "," in text:
-            seeds = [int(part) for part in text.split(",")]
         else:
-            seeds = list(range(int(text)))
+            seeds = [int(p) for p in text.split(",")] if "," in text else list(range(int(text)))
     except ValueError:
-        raise ValueError(
-            f'cannot read the seeds "{text}"; give a count (16), a list (3,5,8) or a range (10-20)'
-        ) from None
+        raise ValueError(f'cannot read the seeds "{text}"; {allowed}') from None
     if not seeds:
-        raise ValueError(
-            f'"{text}" names no seed; give a count (16), a list (3,5,8) or a range (10-20)'
-        )
+        raise ValueError(f'"{text}" names no seed; {allowed}')
     return seeds
 
 
@@ -58,43 +54,44 @@ def notebooks_folder() -> Path:
         if (folder / "00_start_here.ipynb").is_file():
             return folder
     raise ValueError(
-        "no notebooks found: run this in a clone of the project, where notebooks/00_start_here.ipynb is"
+        "no notebooks found: run this in a clone of the project, where "
+        "notebooks/00_start_here.ipynb is"
     )
+
+
+Prompts = Annotated[list[str], typer.Option(help="A prompt; repeat for several.")]
+Methods = Annotated[
+    list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")
+]
+Seeds = Annotated[str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")]
+PriorName = Annotated[
+    str, typer.Option(help='"icons", "icons-mini", a folder of pictures, or one of a pipeline.')
+]
+Size = Annotated[int, typer.Option(help="Side of the pictures in pixels.")]
+Start = Annotated[
+    str | None,
+    typer.Option(help="zeros or x0hat, for all methods; each method's own if not given."),
+]
+Rate = Annotated[
+    float | None,
+    typer.Option(help="Learning rate, for all methods; each method's own if not given."),
+]
+Refresh = Annotated[int, typer.Option(help="Optimiser steps for which a target is held.")]
+PROMPTS = ["a hamburger", "a dragon", "an apple"]
 
 
 @app.command()
 def run(
-    prompt: Annotated[list[str], typer.Option(help="A prompt; repeat for several.")] = [
-        "a hamburger",
-        "a dragon",
-        "an apple",
-    ],  # noqa: B006
-    method: Annotated[
-        list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")
-    ] = [  # noqa: B006
-        "sds",
-        "dsd",
-        "dsd-reference",
-        "dsd-star",
-    ],
-    seeds: Annotated[
-        str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")
-    ] = "16",
+    prompt: Prompts = PROMPTS,
+    method: Methods = ["sds", "dsd", "dsd-reference", "dsd-star"],
+    seeds: Seeds = "16",
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 300,
     cfg: Annotated[float, typer.Option(help="Guidance: e_u + cfg (e_c - e_u); 1 is none.")] = 7.5,
-    prior: Annotated[
-        str, typer.Option(help='"icons", "icons-mini", a folder of pictures, or one of a pipeline.')
-    ] = "icons",
-    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
-    start: Annotated[
-        str | None,
-        typer.Option(help="zeros or x0hat, for all methods; each method's own if not given."),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Learning rate, for all methods; each method's own if not given."),
-    ] = None,
-    refresh: Annotated[int, typer.Option(help="Optimiser steps for which a target is held.")] = 1,
+    prior: PriorName = "icons",
+    size: Size = 64,
+    start: Start = None,
+    lr: Rate = None,
+    refresh: Refresh = 1,
     out: Annotated[
         Path, typer.Option(help="Folder for the grids, results.json and report.html.")
     ] = Path("results"),
@@ -109,11 +106,10 @@ def run(
     from .studies.report import deviations, table_text, write_report
     from .tasks import compare
 
-    numbers = parse_seeds(seeds)
-    methods = dict(make_method(name, cfg) for name in method)
+    numbers, methods = parse_seeds(seeds), dict(make_method(name, cfg) for name in method)
     model = load_prior(prior, size=size)
     prompts = list(dict.fromkeys(model.resolve(p) for p in prompt))
-    folder = prepare_folder(out)
+    folder, settings = prepare_folder(out), {"start": start, "lr": lr, "refresh": refresh}
     with tqdm(total=1, leave=False) as bar:
 
         def show(name, running):
@@ -122,70 +118,33 @@ def run(
             bar.update(0)
 
         comparisons = compare(
-            model,
-            prompts,
-            methods,
-            numbers,
-            steps,
-            cfg=cfg,
-            start=start,
-            lr=lr,
-            refresh=refresh,
-            progress=show,
+            model, prompts, methods, numbers, steps, cfg=cfg, progress=show, **settings
         )
+    about = {"prior": prior, "size": size, "steps": steps, "cfg": cfg}
+    credit = model.world.credit if model.world else ""
+    page = write_report(folder, comparisons, numbers, about, credit)
     for wanted, results in comparisons.items():
         typer.echo(f"\n{wanted}\n{table_text(results)}")
-    last = list(next(iter(comparisons.values())).items())[-1]
-    if not last[1].finished:
-        typer.echo(f"\nstopped early, in {last[0]}: the report holds what there is")
-    typer.echo(f"\nSettings\n{deviations(next(iter(comparisons.values())))}")
-    page = write_report(
-        folder,
-        comparisons,
-        numbers,
-        {"prior": prior, "size": size, "steps": steps, "cfg": cfg},
-        model.world.credit,
-    )
-    typer.echo(f"\n{page}")
+    name, last = list(results.items())[-1]
+    if not last.finished:
+        typer.echo(f"\nstopped early, in {name}: the report holds what there is")
+    typer.echo("\n".join(["\nSettings", *deviations(results), "", str(page)]))
 
 
 @app.command()
 def study(
-    prompt: Annotated[list[str], typer.Option(help="A prompt; repeat for several.")] = [
-        "a hamburger",
-        "a dragon",
-        "an apple",
-    ],  # noqa: B006
-    method: Annotated[
-        list[str], typer.Option(help=f"A method; repeat for several: {', '.join(METHOD_NAMES)}.")
-    ] = [  # noqa: B006
-        "sds",
-        "asd",
-        "dsd",
-        "dsd-star",
-    ],
-    seeds: Annotated[
-        str, typer.Option(help="A count (16), a list (3,5,8) or a range (10-20).")
-    ] = "16",
-    cfg: Annotated[list[float], typer.Option(help="Guidance; repeat for several.")] = [7.5],  # noqa: B006
-    steps: Annotated[list[int], typer.Option(help="Optimisation steps; repeat for several.")] = [
-        300
-    ],  # noqa: B006
-    prior: Annotated[
-        str, typer.Option(help='"icons", "icons-mini", a folder of pictures, or one of a pipeline.')
-    ] = "icons",
-    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 64,
-    start: Annotated[
-        str | None,
-        typer.Option(help="zeros or x0hat, for all methods; each method's own if not given."),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Learning rate, for all methods; each method's own if not given."),
-    ] = None,
-    refresh: Annotated[int, typer.Option(help="Optimiser steps for which a target is held.")] = 1,
+    prompt: Prompts = PROMPTS,
+    method: Methods = ["sds", "asd", "dsd", "dsd-star"],
+    seeds: Seeds = "16",
+    cfg: Annotated[list[float], typer.Option(help="Guidance; repeat for several.")] = [7.5],
+    steps: Annotated[list[int], typer.Option(help="Optimisation steps; several too.")] = [300],
+    prior: PriorName = "icons",
+    size: Size = 64,
+    start: Start = None,
+    lr: Rate = None,
+    refresh: Refresh = 1,
     out: Annotated[
-        Path, typer.Option(help="Folder for the table, the pictures, ranking.txt and the figures.")
+        Path, typer.Option(help="Folder for the table, the cells, ranking.txt and the figures.")
     ] = Path("study"),
 ) -> None:
     """Run methods x prompts x seeds x settings, keeping each result as it comes; the same command
@@ -193,38 +152,39 @@ def study(
     """
     from .files import write_file
     from .priors import load_prior
-    from .studies.study import Grid, Setting, figures, ranking, summarise
-    from .studies.study import study as run_study
+    from .studies import Grid, Setting, ranking, summarise
+    from .studies import study as run_study
+    from .studies.figures import figures
     from .viz.pictures import png
 
     settings = [
         Setting(cfg=c, steps=s, lr=lr, start=start, refresh=refresh) for c in cfg for s in steps
     ]
-    grid = Grid(
-        dict(make_method(name, 7.5) for name in method), prompt, parse_seeds(seeds), settings
-    )
-    done = run_study(load_prior(prior, size=size), grid, out)
-    if not done.rows:
+    methods = dict(make_method(name, 7.5) for name in method)
+    grid = Grid(methods, prompt, parse_seeds(seeds), settings)
+    done, out = run_study(load_prior(prior, size=size), grid, out), out.expanduser()
+    if not done.cells:
         typer.echo("stopped before there was anything; the same command goes on")
         return
     text = ranking(summarise(out))
-    write_file(out / "ranking.txt", text + "\n")
+    page = write_file(out / "ranking.txt", text + "\n")
     for name, figure in figures(out).items():
         write_file(out / f"{name}.png", png(figure))
     typer.echo(f"\n{text}\n")
     if not done.finished:
         typer.echo("stopped early; the same command goes on")
-    typer.echo(out / "ranking.txt")
+    typer.echo(page)
 
 
 @app.command()
-def prompts(
-    prior: Annotated[str, typer.Option(help='"icons", or a folder of pictures.')] = "icons",
-) -> None:
+def prompts(prior: Annotated[str, typer.Option(help="As for `run`.")] = "icons") -> None:
     """List a prior's prompts and how many pictures or objects each has."""
     from .priors import load_prior
 
     model = load_prior(prior)
+    if model.world is None:
+        typer.echo(f"{model.name} takes any text as a prompt")
+        return
     for name in model.prompts:
         typer.echo(f"{len(model.world.index(name)):>4}  {name}")
 
@@ -357,17 +317,8 @@ def quality(
 @app.command()
 def lab() -> None:
     """Open the course in JupyterLab."""
-    raise SystemExit(
-        subprocess.call(
-            [
-                sys.executable,
-                "-m",
-                "jupyter",
-                "lab",
-                str(notebooks_folder() / "00_start_here.ipynb"),
-            ]
-        )
-    )
+    page = notebooks_folder() / "00_start_here.ipynb"
+    raise SystemExit(subprocess.call([sys.executable, "-m", "jupyter", "lab", str(page)]))
 
 
 @app.command()
@@ -383,28 +334,28 @@ def notebooks(
     from .course.execute import execute
 
     folder = notebooks_folder()
-    paths = (
-        [folder / Path(name).name for name in names] if names else sorted(folder.glob("*.ipynb"))
-    )
-    for path in paths:
-        if not path.is_file():
-            raise ValueError(
-                f"no notebook {path.name}; there are: {', '.join(p.name for p in sorted(folder.glob('*.ipynb')))}"
-            )
-    for path in paths:
+    known = {path.name: path for path in sorted(folder.glob("*.ipynb"))}
+    names = [Path(name).name for name in names] if names else list(known)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no notebook {name}; there are: {', '.join(known)}")
+    for name in names:
         try:
-            typer.echo(f"{path.name}: {execute(path):.0f} s")
+            typer.echo(f"{name}: {execute(known[name]):.0f} s")
         except CellExecutionError as error:
-            typer.echo(f"{error}\n{path.name} failed and is left as it was", err=True)
+            typer.echo(f"{error}\n{name} failed and is left as it was", err=True)
             raise typer.Exit(1) from None
 
 
 def main() -> None:
     """The command's entry: bad input is one line on stderr and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter stops nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except ValueError as error:
-        typer.echo(f"dsd-lab: {error}", err=True)
+    except (ValueError, TypeError, OSError) as error:
+        typer.echo(f"dsd-lab: {' '.join(str(error).split())}", err=True)
         raise SystemExit(2) from None
 
 

@@ -27,7 +27,7 @@ from .distill import (
 from .draws import check_seeds
 from .inputs import input_view
 from .methods import Method
-from .metrics.pictures import Report, evaluate
+from .metrics import Report, evaluate
 from .priors import Prior
 from .sampling import ddim
 from .scene import Scene

@@ -449,7 +449,7 @@ def test_table_and_settings_have_one_line_a_method(prior):
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split()[-2:] == ["evaluations", "seconds"]
     assert [line.split()[-2] for line in lines[1:]] == ["12", "4"]
-    assert deviations(results).split("\n") == [
+    assert deviations(results) == [
         "DDIM: steps 5, cfg 7.5",
         "SDS: start zeros, optimizer adam, lr 0.05, steps 2, cfg 7.5, refresh 1",
     ]

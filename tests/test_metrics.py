@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dsd_lab import GaussianMixture, ImageSet
-from dsd_lab.metrics.pictures import (
+from dsd_lab.metrics import (
     Estimate,
     bootstrap,
     distances,
@@ -110,6 +110,10 @@ def test_bootstrap_is_the_same_each_time_and_leaves_the_global_generator_alone()
 
 def test_an_estimate_prints_its_interval():
     assert str(Estimate(1.23456, 0.5, 2)) == "1.235 [0.500, 2.000]"
+    assert f"{Estimate(0.5, 0.25, 1):.0%}" == "50% [25%, 100%]"
+    nan = float("nan")
+    assert (str(Estimate(0.5, nan, nan)), Estimate(0.5, nan, nan).bar) == ("0.500", None)
+    assert Estimate(0.5, 0.25, 1).bar == [[0.25], [0.5]]
 
 
 # ---- evaluate ------------------------------------------------------------------------------------
@@ -217,7 +221,7 @@ def test_what_cannot_be_told_is_none(prior):
 
 def test_evaluate_says_what_is_wrong(prior):
     good = prior.world.images("warm")[:3]
-    with pytest.raises(TypeError, match="ImageSet.*got gaussian-mixture"):
+    with pytest.raises(TypeError, match="prior of pictures.*got gaussian-mixture"):
         evaluate(good, GaussianMixture({"a": [[0.0, 0.0]]}), "a")
     with pytest.raises(ValueError, match=r"images must be \(B, 3, 8, 8\).*got \(3, 3, 8, 4\)"):
         evaluate(good[..., :4], prior, "warm")
@@ -291,5 +295,5 @@ def test_table_has_one_aligned_line_a_method(prior, report):
 def test_table_of_some_columns(report):
     lines = table({"DDIM": report[0]}, ("outside", "modes")).split("\n")
     assert [line.split() for line in lines] == [["outside", "modes"], ["DDIM", "17%", "4/12"]]
-    with pytest.raises(ValueError, match='no column "mode"; there are: modes, nearest'):
+    with pytest.raises(ValueError, match='unknown column "mode"; did you mean "modes"'):
         table({"DDIM": report[0]}, ["mode"])

@@ -1,15 +1,21 @@
 import itertools
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+from device import MOCK, MOCK_FLOAT32
 from torch.nn import functional as F
 
-from dsd_lab import metrics
-from dsd_lab.metrics.features import blocks
-from dsd_lab.metrics.pictures import (
+from dsd_lab import ImageSet, metrics
+from dsd_lab.metrics import (
+    MissingWeights,
+    Report,
+    blocks,
     coverage,
     evaluate_unknown,
+    features,
     frechet,
     frechet_distance,
     kid,
@@ -226,7 +232,7 @@ def test_evaluate_unknown(small_world):
     assert got.pairwise.value == pytest.approx(sum(pairs) / 6)
     apart = [math.sqrt(float((x - y).square().mean())) for x, y in zip(a, b, strict=True)]
     assert got.agreement.value == pytest.approx(sum(apart) / 4)
-    assert evaluate_unknown(a[:2]) == metrics.Unknown(2, None, None)
+    assert evaluate_unknown(a[:2]) == Report(2)
     with pytest.raises(ValueError, match="4 images but 3 references"):
         evaluate_unknown(a, b[:3])
     with pytest.raises(ValueError, match="decode them first"):
@@ -278,16 +284,16 @@ def test_missing_weights_are_said_and_nothing_is_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     a = random_pictures(64, 0)
     with pytest.raises(
-        RuntimeError, match="weights of .*none/here.* are not here; fetch them once with"
+        MissingWeights, match="weights of .*none/here.* are not here; fetch them once with"
     ):
         metrics.clip_score(a[:2], "a dragon", model="none/here")
     with pytest.raises(
-        RuntimeError,
+        MissingWeights,
         match="Inception-FID needs the weights weights-inception.*not here.*put them at",
     ):
         metrics.inception_fid(a, a)
     with pytest.raises(
-        RuntimeError, match="LPIPS needs the weights alexnet.*not here.*put them at"
+        MissingWeights, match="LPIPS needs the weights alexnet.*not here.*put them at"
     ):
         metrics.lpips(a[:2], a[:2])
 
@@ -387,3 +393,61 @@ def test_clipped_by_hand():
     assert metrics.clipped(pixels(white, (0, 0, 0))) == 1
     assert metrics.clipped(pixels(white, (0.999, 0.999, 1))) == 0
     assert metrics.clipped(pixels((1e-6, 0.97, 0.5))) == 0
+
+
+# ---- devices -------------------------------------------------------------------------------------
+
+
+def measured(images, data, reference, prior):
+    """Every measure of pictures, on the device they are on."""
+    return {
+        "evaluate": vars(metrics.evaluate(images[:4], prior, "warm", reference[:4])),
+        "unknown": vars(metrics.evaluate_unknown(images[:4], reference[:4])),
+        "distances": metrics.distances(images, data),
+        "apart": metrics.apart(images, reference),
+        "precision": metrics.precision_recall(images, data),
+        "coverage": metrics.coverage(images, data),
+        "vendi": metrics.vendi_score(images[:5]),
+        "frechet": metrics.frechet_distance(images, data),
+        "kid": metrics.kid(images[:5], data),
+        "saturation": metrics.saturation(images),
+        "clipped": metrics.clipped(images),
+    }
+
+
+@pytest.mark.parametrize("place", [MOCK, MOCK_FLOAT32])
+def test_pictures_may_be_on_any_device(place, small_world):
+    prior = ImageSet(small_world)
+    batches = [random_pictures(64, seed).float() for seed in (0, 1, 2)]
+    want = measured(*batches, prior)
+    for where in ((place,) * 3, (place, "cpu", place)):
+        got = measured(*(batch.to(d) for batch, d in zip(batches, where, strict=True)), prior)
+        for name, value in want.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(got[name], value), name
+            else:
+                assert got[name] == value, name
+
+
+def test_lpips_builds_its_network_once(tmp_path, monkeypatch):
+    """And an error that is no missing file is not taken for one."""
+    built = []
+
+    class LPIPS(torch.nn.Module):
+        def __init__(self, net, verbose):
+            super().__init__()
+            built.append(net)
+
+        def forward(self, a, b, normalize):
+            assert normalize and a.shape[-1] == 64
+            return (a - b).abs().mean((1, 2, 3), keepdim=True)
+
+    features._lpips_network.cache_clear()
+    monkeypatch.setattr(features, "_weights", lambda *args: tmp_path)
+    monkeypatch.setitem(sys.modules, "lpips", SimpleNamespace(LPIPS=LPIPS))
+    a, b = grey(0.2, 0.5).float(), grey(0.3, 0.9).float()
+    for where in ("cpu", MOCK):
+        got = metrics.lpips(a.to(where), b).cpu()
+        assert got.tolist() == pytest.approx([0.1, 0.4], rel=1e-5)
+    assert built == ["alex"]
+    features._lpips_network.cache_clear()

@@ -5,9 +5,11 @@ import sys
 
 import pytest
 import torch
+from device import MOCK, MOCK_FLOAT32
 
 from dsd_lab import InputView
 from dsd_lab.cameras import HELD_OUT, Camera, orbit
+from dsd_lab.metrics import MissingWeights
 from dsd_lab.metrics.scenes import (
     janus,
     judge,
@@ -223,7 +225,7 @@ ANSWERS = torch.stack([flat(0.5, 0.2), flat(0.5, 0.3), flat(0.5, 0.8)])
 @pytest.fixture
 def no_lpips(monkeypatch):
     def missing(images, others):
-        raise RuntimeError("LPIPS needs the weights")
+        raise MissingWeights("LPIPS needs the weights")
 
     monkeypatch.setattr(sys.modules["dsd_lab.metrics.scenes"], "lpips", missing)
 
@@ -395,3 +397,17 @@ def test_ssim():
     noise = images + 0.1 * torch.randn(images.shape, generator=generator)
     both = ssim(torch.cat([images, images]), torch.cat([images, noise]))
     assert both.shape == (4,) and both[:2].tolist() == [1, 1] and both[2:].max() < 0.97
+
+
+@pytest.mark.parametrize("place", [MOCK, MOCK_FLOAT32])
+def test_views_may_be_on_any_device(world, no_lpips, place):
+    true = true_views(world, "a chair", CAMERAS, 16)
+    want = judge_views(true, world, "a chair", CAMERAS)
+    assert judge_views(true.to(place), world, "a chair", CAMERAS) == want
+    views, shown = torch.stack([flat(0.6, 0.22), flat(0.5, 0.77)]).float(), shown_with(0.1, 0.1)
+    want = judge_reconstructed_views(views, shown, picture(), ANSWERS, AROUND)
+    got = judge_reconstructed_views(
+        views.to(place), shown.float().to(place), picture(), ANSWERS, AROUND
+    )
+    assert (got.distance, got.nearest, got.found) == (want.distance, want.nearest, want.found)
+    assert tuple(ssim(true.to(place), true)) == (1, 1, 1)

@@ -9,7 +9,7 @@ import torch
 
 from dsd_lab import DSD, distill_images, load_prior
 from dsd_lab.course import mini
-from dsd_lab.metrics.pictures import apart, distances, mean_pairwise
+from dsd_lab.metrics import apart, distances, mean_pairwise
 from dsd_lab.minis.exams import sample
 from dsd_lab.priors import MODELS
 from dsd_lab.sampling import ddim

@@ -9,7 +9,7 @@ import torch
 
 from dsd_lab import Camera, ddim, image_to_3d, input_view, load_prior
 from dsd_lab.distill.scenes import Stage
-from dsd_lab.metrics.pictures import distances
+from dsd_lab.metrics import distances
 from dsd_lab.minis.exam_novel_view import ASKED, FIRST, GIVEN
 from dsd_lab.priors import MODELS
 from dsd_lab.worlds import make_toys, render

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dsd_lab.cameras import Camera
-from dsd_lab.metrics.pictures import distances, mean_pairwise
+from dsd_lab.metrics import distances, mean_pairwise
 from dsd_lab.minis import exams as measures
 from dsd_lab.minis.card import write_card
 from dsd_lab.minis.exams import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dsd_lab.metrics.pictures import distances
+from dsd_lab.metrics import distances
 from dsd_lab.minis import exam_novel_view as measures
 from dsd_lab.worlds import make_toys, render
 from dsd_lab.worlds.toybox.world import KINDS

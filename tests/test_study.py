@@ -2,11 +2,11 @@ import json
 import os
 import shutil
 import signal
-import sys
+from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from dsd_lab import (
@@ -22,21 +22,14 @@ from dsd_lab import (
     compare,
     metrics,
 )
-from dsd_lab.files import write_file
-from dsd_lab.metrics.pictures import Estimate, evaluate
-from dsd_lab.studies.study import (
-    Grid,
-    Setting,
-    figures,
-    plan,
-    ranking,
-    read,
-    stratified,
-    study,
-    summarise,
-)
-from dsd_lab.viz.pictures import png, text_width
-from dsd_lab.viz.plane import COLOURS, MARKERS, Place, looks_of, place_labels, plane
+from dsd_lab.metrics import Estimate, evaluate, stratified
+from dsd_lab.studies import Grid, Setting, ranking, read, study, summarise
+from dsd_lab.studies.figures import figures
+from dsd_lab.studies.grid import plan
+from dsd_lab.studies.store import Content, Store
+from dsd_lab.viz.pictures import png
+from dsd_lab.viz.plane import Place, place_labels, plane
+from dsd_lab.viz.style import COLOURS, FAMILY, INK, MARKERS, looks_of, text_width
 
 GRID = Grid(
     {"SDS": SDS(), "VSD": VSD(), "DSD*": DSDStar()},
@@ -142,14 +135,14 @@ def test_rows_are_those_of_compare(prior, tmp_path):
     assert done.finished
     assert [row["seed"] for row in done.rows] == [1, 2, 4, 8] * 4
     pictures = prior.world.images("cold")
-    for key, rows, images in done.cells():
-        result = want[key["method"]]
+    for cell, rows in zip(done.cells, [done.rows[k : k + 4] for k in range(0, 16, 4)], strict=True):
+        result, images = want[cell.method], cell.images
         assert torch.equal(images, (result.images * 255).round() / 255)
         assert {row["evaluations"] for row in rows} == {result.evaluations}
         distance, nearest = metrics.distances(images, pictures).min(1)
         assert [row["nearest"] for row in rows] == nearest.tolist()
         assert [row["distance"] for row in rows] == distance.tolist()
-        if key["method"] != "DDIM":
+        if cell.method != "DDIM":
             agreement = [row["agreement"] for row in rows]
             assert sum(agreement) / 4 == pytest.approx(result.report.agreement.value, abs=2 / 255)
             assert sum(row["same_mode"] for row in rows) / 4 == result.report.same_mode
@@ -160,76 +153,45 @@ def test_rows_are_those_of_compare(prior, tmp_path):
 
 
 def test_the_header_says_what_made_it(whole):
-    header = json.loads((whole / "table.jsonl").read_text().split("\n")[0])
-    assert header["version"] == 1
-    assert header["grid"]["methods"]["SDS"] == {
-        "class": "SDS",
-        "cfg": 7.5,
-        "t_min": 0.02,
-        "t_max": 0.98,
-    }
-    assert (header["grid"]["prompts"], header["grid"]["seeds"], header["grid"]["ddim_steps"]) == (
-        ["warm", "cold"],
-        [0, 3, 5],
-        5,
-    )
-    assert header["packages"]["torch"] == torch.__version__
-    assert header["pictures"] == {"warm": 12, "cold": 8}
-    assert header["rows"] == 48
+    header = json.loads((whole / "study.json").read_text())
+    identity = header["identity"]
+    assert identity["methods"]["SDS"] == {"class": "SDS", "cfg": 7.5, "t_min": 0.02, "t_max": 0.98}
+    assert identity["prompts"] == ["warm", "cold"]
+    assert (identity["seeds"], identity["ddim_steps"]) == ([0, 3, 5], 5)
+    assert header["about"]["packages"]["torch"] == torch.__version__
+    assert header["about"]["cells"] == 16
+
+
+def test_the_table_has_a_row_a_seed(whole):
+    lines = (whole / "table.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == read(whole).rows
+    assert len(lines) == 48
 
 
 # ---- killed and resumed --------------------------------------------------------------------------
 
 
-def cut(lines, point):
-    """The table up to a row, or (a half) to the middle of the next line."""
-    text = b"".join(line + b"\n" for line in lines[: int(point)])
-    return text + (lines[int(point)][: len(lines[int(point)]) // 2] if point % 1 else b"")
+def cells_of(folder):
+    return sorted((folder / "cells").glob("*.safetensors"))
 
 
-@pytest.mark.parametrize(
-    "point", [0, 0.5, 1, 1.5, 2, 3.5, 4, 4.5, 5, 11, 12.5, 25, 40.5, 48, 48.5, 49]
-)
-def test_killed_after_any_row_it_goes_on_where_it_stopped(prior, whole, tmp_path, point):
-    lines = (whole / "table.jsonl").read_bytes().split(b"\n")
+@pytest.mark.parametrize("kept", [[], [0], [0, 1, 2], [3, 7, 11, 15], list(range(16))])
+def test_whatever_cells_are_there_the_others_are_added(prior, whole, tmp_path, kept):
     folder = tmp_path / "killed"
     shutil.copytree(whole, folder)
-    (folder / "table.jsonl").write_bytes(cut(lines, point))
-    begun = -(
-        -max(0, int(point) - 1 + bool(point % 1)) // 3
-    )  # cells whose rows had begun to be written: their files are whole
-    for file in sorted((folder / "pictures").iterdir())[begun:]:
-        file.unlink()
+    (folder / "table.jsonl").unlink()
+    for k, file in enumerate(cells_of(folder)):
+        if k not in kept:
+            file.unlink()
     done = go(prior, folder)
     assert done.finished
     assert without_seconds(done.rows) == without_seconds(read(whole).rows)
-    kept = max(0, int(point) - 1)
-    assert done.rows[:kept] == read(whole).rows[:kept]  # seconds and all
-    computed = plan(prior, GRID)[begun:]
-    cost = {
-        (row["method"], row["prompt"], json.dumps(row["settings"])): row["evaluations"]
-        for row in done.rows
-    }
     assert prior.evaluations == 3 * sum(
-        cost[c.name, c.prompt, json.dumps(c.settings)] for c in computed
+        cell.evaluations for k, cell in enumerate(done.cells) if k not in kept
     )
-    for file in sorted((whole / "pictures").iterdir()):
-        with np.load(file) as a, np.load(folder / "pictures" / file.name) as b:
-            assert np.array_equal(a["images"], b["images"])
-
-
-def test_killed_between_a_cells_pictures_and_its_rows_nothing_is_computed_again(
-    prior, whole, tmp_path
-):
-    shutil.copytree(whole, tmp_path / "killed")
-    lines = (whole / "table.jsonl").read_bytes().split(b"\n")
-    (tmp_path / "killed" / "table.jsonl").write_bytes(cut(lines, 10))
-    done = go(prior, tmp_path / "killed")
-    assert prior.evaluations == 0
-    assert (tmp_path / "killed" / "table.jsonl").read_bytes() == (
-        whole / "table.jsonl"
-    ).read_bytes()
-    assert done.rows == read(whole).rows
+    for k in kept:
+        assert done.rows[3 * k] == read(whole).rows[3 * k]  # seconds and all
+    assert (folder / "table.jsonl").is_file()
 
 
 def test_a_kill_at_any_write_loses_no_more_than_the_cell_under_way(
@@ -238,21 +200,17 @@ def test_a_kill_at_any_write_loses_no_more_than_the_cell_under_way(
     class KilledError(Exception):
         pass
 
-    wrote = []
-
-    def dying(path, content):
-        if path.suffix == ".npz" and len(wrote) == 5:
-            path.with_name(f".{path.name}.1.tmp").write_bytes(
-                content[:50]
-            )  # what a kill leaves of an atomic write
+    def dying(self, k, content):
+        if k == 5:
+            (self.folder / "cells" / ".00005.1.safetensors").write_bytes(b"half")
             raise KilledError
-        wrote.append(path)
-        write_file(path, content)
+        save(self, k, content)
 
-    monkeypatch.setattr(sys.modules["dsd_lab.studies.study"], "write_file", dying)
+    save = Store.save
+    monkeypatch.setattr(Store, "save", dying)
     with pytest.raises(KilledError):
         go(prior, tmp_path)
-    assert len(read(tmp_path).rows) == 4 * 3  # the header was the first write
+    assert len(read(tmp_path).cells) == 5
     monkeypatch.undo()
     assert without_seconds(go(prior, tmp_path).rows) == without_seconds(read(whole).rows)
 
@@ -267,7 +225,7 @@ def test_ctrl_c_keeps_the_finished_cells(prior, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(VSD, "gradient", gradient)
     stopped = go(prior, tmp_path)
     assert not stopped.finished
-    assert [row["method"] for row in stopped.rows] == ["DDIM"] * 3 + ["SDS"] * 3
+    assert [cell.method for cell in stopped.cells] == ["DDIM", "SDS"]
     assert {s.label for s in summarise(tmp_path)} == {"DDIM", "SDS"}
     assert "pictures-warm" in figures(tmp_path)
     monkeypatch.undo()
@@ -276,16 +234,19 @@ def test_ctrl_c_keeps_the_finished_cells(prior, whole, tmp_path, monkeypatch):
 
 def test_lost_or_damaged_pictures_are_made_again(prior, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "a")
-    files = sorted((tmp_path / "a" / "pictures").iterdir())
+    files = cells_of(tmp_path / "a")
     files[1].unlink()
-    files[6].write_bytes(files[6].read_bytes()[:100])
+    for file, size in ((files[6], 100), (files[7], 3), (files[8], 0)):
+        file.write_bytes(file.read_bytes()[:size])
+    assert len(read(tmp_path / "a").cells) == 9  # a DDIM is lost, and with it what it is for
     done = go(prior, tmp_path / "a")
-    assert done.rows == read(whole).rows
-    assert prior.evaluations == 3 * (done.rows[3]["evaluations"] + done.rows[18]["evaluations"])
+    assert without_seconds(done.rows) == without_seconds(read(whole).rows)
+    assert prior.evaluations == 3 * sum(done.cells[k].evaluations for k in (1, 6, 7, 8))
 
 
 def test_the_pictures_of_another_study_are_not_taken_over(prior, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "a")
+    (tmp_path / "a" / "study.json").unlink()
     (tmp_path / "a" / "table.jsonl").unlink()
     other = Grid(
         {**GRID.methods, "VSD": VSD(width=0.5)}, GRID.prompts, GRID.seeds, GRID.settings, 5
@@ -294,62 +255,65 @@ def test_the_pictures_of_another_study_are_not_taken_over(prior, whole, tmp_path
     assert prior.evaluations == sum(row["evaluations"] for row in done.rows)
 
 
+def test_a_store_takes_any_map(tmp_path):
+    """Cells may come from an executor; what is there is not asked for again."""
+    store = Store.begin(tmp_path, {"of": "squares"})
+    store.save(1, Content({"square": 1}))
+    asked = []
+
+    def threads(compute, cells):
+        asked.extend(cells)
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(compute, cells))
+
+    cells = store.fill(range(4), lambda n: Content({"square": n * n}), threads)
+    assert [cell.facts["square"] for cell in cells] == [0, 1, 4, 9]
+    assert asked == [0, 2, 3]
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: h | {"version": 2}, "table of version 2, this is version 1"),
-        (lambda h: h | {"dsd_lab": "0.0.1"}, 'begun with dsd_lab "0.0.1", not "0.1.0"'),
-        (lambda h: h | {"table": "other"}, "is not a study's table"),
-        (
-            lambda h: h | {"grid": h["grid"] | {"seeds": [0, 1]}},
-            r"begun with seeds \[0, 1\], not \[0, 3, 5\]",
-        ),
-        (lambda h: h | {"prior": h["prior"] | {"data": "0"}}, "begun with prior"),
+        ({"version": 1}, "begun with version 1, not 2"),
+        ({"dsd_lab": "0.0.1"}, 'begun with dsd_lab "0.0.1", not "0.1.0"'),
+        ({"table": "other"}, 'begun with table "other"'),
+        ({"seeds": [0, 1]}, r"begun with seeds \[0, 1\], not \[0, 3, 5\]"),
+        ({"prior": {"prior": "small", "data": "0"}}, "begun with prior"),
+        ({"methods": {"SDS": {"class": "SDS", "cfg": 3.0}}}, "begun with methods SDS cfg 3.0, not"),
     ],
 )
-def test_another_table_is_refused_and_left_alone(prior, whole, tmp_path, change, message):
+def test_another_study_is_refused_and_left_alone(prior, whole, tmp_path, change, message):
     shutil.copytree(whole, tmp_path / "a")
-    table = tmp_path / "a" / "table.jsonl"
-    head, rest = table.read_text().split("\n", 1)
-    table.write_text(json.dumps(change(json.loads(head))) + "\n" + rest)
-    before = table.read_bytes()
+    file = tmp_path / "a" / "study.json"
+    header = json.loads(file.read_text())
+    file.write_text(json.dumps(header | {"identity": header["identity"] | change}))
+    before = file.read_bytes()
     with pytest.raises(ValueError, match=message):
         go(prior, tmp_path / "a")
-    assert table.read_bytes() == before
+    assert file.read_bytes() == before
     assert prior.evaluations == 0
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda lines: [b"name,value", b"1,2", b""], "is not a study's table; give another folder"),
-        (lambda lines: [b"a poem"], "is not a study's table"),
-        (lambda lines: [*lines[:5], b"{}", *lines[6:]], "line 6: a row out of place"),
-        (lambda lines: [*lines[:5], lines[4], *lines[5:]], "line 6: a row out of place"),
-        (lambda lines: [*lines[:5], b'{"method', *lines[6:]], "line 6 is damaged"),
-        (lambda lines: [*lines[:-1], lines[-2], b""], "49 rows, the grid 48"),
-    ],
-)
-def test_a_damaged_table_is_refused_and_left_alone(prior, whole, tmp_path, spoil, message):
-    shutil.copytree(whole, tmp_path / "a")
-    table = tmp_path / "a" / "table.jsonl"
-    table.write_bytes(b"\n".join(spoil(table.read_bytes().split(b"\n"))))
-    before = table.read_bytes()
-    with pytest.raises(ValueError, match=message):
-        go(prior, tmp_path / "a")
-    assert table.read_bytes() == before
+def test_what_is_no_study_is_refused_and_left_alone(prior, tmp_path):
+    for content in ("a poem", "{}", "[1]", '{"identity": '):
+        (tmp_path / "study.json").write_text(content)
+        with pytest.raises(ValueError, match="damaged, or not a study's; give another folder"):
+            go(prior, tmp_path)
+        assert (tmp_path / "study.json").read_text() == content
+    (tmp_path / "study.json").unlink()
+    (tmp_path / "table.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="holds a table.jsonl of another version"):
+        go(prior, tmp_path)
 
 
-def test_a_table_that_is_being_written_to_is_refused(prior, whole, tmp_path):
-    fcntl = pytest.importorskip("fcntl")
-    shutil.copytree(whole, tmp_path / "a")
-    with (tmp_path / "a" / "table.jsonl").open("rb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+def test_a_folder_that_is_being_written_to_is_refused(prior, tmp_path):
+    go(prior, tmp_path, Grid({"SDS": SDS()}, ["warm"], [0], [Setting(steps=1)], 2))
+    with FileLock(tmp_path / "cells" / ".lock"):
         with pytest.raises(ValueError, match="being written to by another study"):
-            go(prior, tmp_path / "a")
+            go(prior, tmp_path, Grid({"SDS": SDS()}, ["warm"], [0], [Setting(steps=1)], 2))
 
 
 @pytest.mark.parametrize(
@@ -361,7 +325,7 @@ def test_a_table_that_is_being_written_to_is_refused(prior, whole, tmp_path):
         (
             {"methods": {"SDS": "sds"}},
             TypeError,
-            "method must be a method object such as dsd_lab.DSD",
+            "SDS must be a method object such as dsd_lab.DSD",
         ),
         (
             {"methods": {"edit": DDS()}},
@@ -396,6 +360,7 @@ def test_what_cannot_be_is_refused_before_any_work(prior, tmp_path, change, erro
 def test_points_are_refused_and_an_empty_folder_is_no_study(tmp_path):
     with pytest.raises(TypeError, match="prior of pictures"):
         go(GaussianMixture({"warm": [[0.0, 0.0]]}), tmp_path)
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="no study in"):
         summarise(tmp_path)
 
@@ -415,7 +380,7 @@ def test_the_summary_of_one_prompt_is_evaluates(prior, tmp_path):
             20,
         ),
     )
-    images = {key["method"]: images for key, _, images in done.cells()}
+    images = {cell.method: cell.images for cell in done.cells}
     for s in summarise(tmp_path):
         want = evaluate(images[s.method], prior, "warm", images["DDIM"])
         assert s.modes.value == want.modes
@@ -438,13 +403,10 @@ def test_the_summary_of_one_prompt_is_evaluates(prior, tmp_path):
 def test_the_summary_of_several_prompts_is_their_mean(prior, whole):
     at = {(s.method, s.settings["cfg"]): s for s in summarise(whole)}
     assert len(at) == 8
-    cells = {
-        (key["method"], key["prompt"], key["settings"]["cfg"]): (rows, images)
-        for key, rows, images in read(whole).cells()
-    }
+    cells = {(c.method, c.prompt, c.settings["cfg"]): c.images for c in read(whole).cells}
     for (method, cfg), s in at.items():
         reports = [
-            evaluate(cells[method, p, cfg][1], prior, p, cells["DDIM", p, cfg][1])
+            evaluate(cells[method, p, cfg], prior, p, cells["DDIM", p, cfg])
             for p in ("warm", "cold")
         ]
         assert (s.prompts, s.seeds) == (2, 3)
@@ -456,7 +418,7 @@ def test_the_summary_of_several_prompts_is_their_mean(prior, whole):
             assert got.high - got.value == pytest.approx(
                 ((a.high - a.value) ** 2 + (b.high - b.value) ** 2) ** 0.5 / 2, rel=1e-9
             )
-        dd = sum(evaluate(cells["DDIM", p, cfg][1], prior, p).modes for p in ("warm", "cold"))
+        dd = sum(evaluate(cells["DDIM", p, cfg], prior, p).modes for p in ("warm", "cold"))
         assert s.relative.value == pytest.approx(sum(r.modes for r in reports) / dd)
     star = at["DSD*", 2.0]
     assert tuple(star.relative) == (1.0, 1.0, 1.0)  # the seeds of both are left out together
@@ -593,12 +555,14 @@ def test_a_method_looks_the_same_whoever_is_shown_beside_it():
     assert (
         looks_of(["SDS", "mine"])["SDS"]
         == looks_of(["DSD", "SDS", "DDIM"])["SDS"]
-        == (COLOURS[1], MARKERS[1], False)
+        == (COLOURS[0], MARKERS[1], False)
     )
-    assert looks_of(["SDS variant"])["SDS variant"] == (COLOURS[1], MARKERS[1], True)
+    assert looks_of(["SDS variant"])["SDS variant"] == (COLOURS[0], MARKERS[1], True)
+    assert looks_of(["DSD, 10 nodes"])["DSD, 10 nodes"] == (COLOURS[1], MARKERS[2], True)
+    assert looks_of(["DDIM"])["DDIM"] == (INK, MARKERS[0], False)
     looks = looks_of(["DDIM", "SDS", "DSD", "SDI cached", "VSD network", "mine"])
     assert len(set(looks.values())) == 6
-    assert len(COLOURS) == len(MARKERS) == len(set(COLOURS)) == len(set(MARKERS))
+    assert len(COLOURS) + 1 == len(MARKERS) == len(FAMILY) == len(set(COLOURS)) + 1
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -625,12 +589,13 @@ def test_the_command_writes_all_and_goes_on(command, tmp_path):
     assert done.exit_code == 0, done.output
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == [
-        "pictures",
+        "cells",
         "pictures-cold.png",
         "pictures-warm.png",
         "plane-pairwise.png",
         "plane.png",
         "ranking.txt",
+        "study.json",
         "table.jsonl",
     ]
     assert (out / "ranking.txt").read_text().rstrip("\n") == ranking(summarise(out))

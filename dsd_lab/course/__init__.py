@@ -1,1 +1,1 @@
-"""What the notebooks need besides the library: their execution."""
+"""What the notebooks need besides the library: execution, and measurements that take long."""

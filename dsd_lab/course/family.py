@@ -8,23 +8,19 @@ folders are kept where the command is told, so it can be stopped and goes on.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..files import write_file
 from ..methods import ASD, DSD, SDS, VARIANTS
-from ..metrics.pictures import Estimate
+from ..metrics import Estimate
 from ..priors import load_prior
-from ..studies.study import Grid, Setting, Summary, study, summarise
+from ..studies import Grid, Setting, Summary, study, summarise
+from .measured import Table
 
-TABLE = Path(__file__).parent / "family.json"
+TABLE = Table("family")
 PROMPTS = [
     "a hamburger",
     "a dragon",
@@ -76,30 +72,21 @@ def measure(
     ),
 ) -> None:
     """Run the three studies, or what they still lack, and write family.json."""
-    prior, out, seconds = load_prior("icons", size=32), {}, 0.0
+    prior, summaries = load_prior("icons", size=32), {}
     for name, grid in GRIDS.items():
         if not study(prior, grid, folder / name).finished:
             typer.echo("stopped early; the same command goes on")
             raise typer.Exit(1)
-        summaries = summarise(folder / name)
-        seconds += sum(
-            s.seconds * s.prompts * s.seeds for s in summaries
-        )  # in all calls, if it was stopped between
-        out[name] = [asdict(summary) for summary in summaries]
-    about = {
-        "command": "python -m dsd_lab.course.family",
-        "prior": "icons, 32 px",
-        "cores": os.cpu_count(),
-        "seconds": round(seconds),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "dsd_lab")},
-    }
-    write_file(TABLE, json.dumps({"about": about, **out}, indent=1) + "\n")
+        summaries[name] = summarise(folder / name)
+    # in all calls, if it was stopped between
+    seconds = sum(s.seconds * s.prompts * s.seeds for rows in summaries.values() for s in rows)
+    content = {name: [asdict(s) for s in rows] for name, rows in summaries.items()}
+    TABLE.write({"prior": "icons, 32 px", "seconds": round(seconds)}, **content)
 
 
 def load() -> dict:
     """family.json: {"about": ..., and for each study its `Summary`s by label, best first}."""
-    content = json.loads(TABLE.read_text(encoding="utf-8"))
+    content = TABLE.load()
 
     def summary(row):
         return Summary(**{k: Estimate(*v) if isinstance(v, list) else v for k, v in row.items()})

@@ -6,23 +6,23 @@ What they come to is written to mini.json beside this file, with the command, ve
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import time
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from tqdm import tqdm
+import typer
 
-from ..files import write_file
 from ..methods import DSD, SDS, Method
-from ..metrics.pictures import clipped, distances, mean_pairwise, saturation
-from ..priors import load_prior
+from ..metrics import clipped, distances, mean_pairwise, saturation
+from ..metrics.estimates import mean
+from ..priors import Prior, load_prior
+from ..studies.store import Content
 from ..tasks import Result, compare
+from .measured import Table
 
-TABLE = Path(__file__).parent / "mini.json"
+TABLE = Table("mini", ("torch", "diffusers", "dsd_lab"))
 PROMPTS = ["a hamburger", "a dragon", "an apple"]
 SEEDS, STEPS, CFG = range(8), 200, 4.0
 METHODS = {
@@ -35,51 +35,41 @@ METHODS = {
 HELD = (1, 5)  # steps for which a target is held
 
 
-def measure() -> None:
-    """Run everything and write mini.json."""
-    prior, rows, began = load_prior("icons-mini"), [], time.perf_counter()
-    data = [prior.world.images(prompt) for prompt in PROMPTS]
-    pictures = torch.cat(data)
-    for refresh in HELD:
-        methods = held(refresh)
-        with tqdm(total=STEPS * len(methods), disable=None) as bar:
-            results = compare(
-                prior,
-                PROMPTS,
-                methods,
-                SEEDS,
-                STEPS,
-                cfg=CFG,
-                refresh=refresh,
-                progress=lambda name, run, bar=bar: bar.update(),
-            )
-        for name in results[PROMPTS[0]]:
-            if name != "DDIM" or refresh == 1:
-                rows.append(
-                    {
-                        "method": name,
-                        "refresh": refresh,
-                        **figures([results[prompt][name] for prompt in PROMPTS]),
-                    }
-                )
-    about = {
-        "command": "python -m dsd_lab.course.mini",
-        "prior": "icons-mini",
+def measure(
+    folder: Annotated[Path | None, typer.Argument(help="Where the rows are kept.")] = None,
+) -> None:
+    """Run what is still missing and write mini.json."""
+    prior = load_prior("icons-mini")
+    cells = [("DDIM", 1), *((name, refresh) for refresh in HELD for name in held(refresh))]
+    facts = {
+        "prior": prior.name,
         "prompts": PROMPTS,
         "seeds": len(SEEDS),
         "steps": STEPS,
         "cfg": CFG,
-        "cores": os.cpu_count(),
-        "seconds": round(time.perf_counter() - began),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "diffusers", "dsd_lab")},
     }
+    identity = facts | {"methods": {name: str(method) for name, method in METHODS.items()}}
+    rows = TABLE.fill(folder, identity, cells, partial(compute, prior))
+    facts["seconds"] = round(sum(row.facts.pop("seconds") for row in rows))
+    data = [prior.world.images(prompt) for prompt in PROMPTS]
     known = {
-        "saturation": saturation(pictures),
-        "clipped": clipped(pictures),
-        "pairwise": sum(mean_pairwise(distances(part, part)) for part in data) / len(data),
+        "saturation": saturation(torch.cat(data)),
+        "clipped": clipped(torch.cat(data)),
+        "pairwise": mean(mean_pairwise(distances(part, part)) for part in data),
     }
-    write_file(TABLE, json.dumps({"about": about, "data": known, "rows": rows}, indent=1) + "\n")
+    TABLE.write(facts, data=known, rows=[row.facts for row in rows])
+
+
+def compute(prior: Prior, cell: tuple[str, int]) -> Content:
+    """One row: a method, or DDIM, on all prompts in one batch."""
+    (name, refresh), began = cell, time.perf_counter()
+    methods = {} if name == "DDIM" else {name: METHODS[name]}
+    compared = compare(prior, PROMPTS, methods, SEEDS, STEPS, cfg=CFG, refresh=refresh)
+    results = [by_method[name] for by_method in compared.values()]
+    if not results[0].finished:
+        raise KeyboardInterrupt
+    row = {"method": name, "refresh": refresh, **figures(results)}
+    return Content(row | {"seconds": time.perf_counter() - began})
 
 
 def held(refresh: int) -> dict[str, Method]:
@@ -95,11 +85,6 @@ def held(refresh: int) -> dict[str, Method]:
 
 def figures(results: list[Result]) -> dict:
     """One method's figures, averaged over its results of several prompts."""
-
-    def mean(values):
-        values = list(values)
-        return sum(values) / len(values)
-
     reports = [result.report for result in results]
     return {
         "distance": mean(r.distance.value for r in reports),
@@ -112,12 +97,7 @@ def figures(results: list[Result]) -> dict:
     }
 
 
-def load() -> dict:
-    """mini.json: {"about", "data", "rows"}: what was run, the pictures' own figures, and a row for
-    each method.
-    """
-    return json.loads(TABLE.read_text(encoding="utf-8"))
-
+load = TABLE.load
 
 if __name__ == "__main__":
-    measure()
+    typer.run(measure)

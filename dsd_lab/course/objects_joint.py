@@ -16,10 +16,9 @@ from .objects import SEEDS, Study
 
 STUDY = Study(
     "objects_joint",
-    "toybox-joint",
-    "toybox-joint, 64 px, 24 cameras",
-    ["a chair", "a dragon"],
-    {"SDS": (SDS(), JOINT_REFRESH, SEEDS), "DSD": (SCENE_DSD, JOINT_REFRESH, SEEDS)},
+    prior="toybox-joint",
+    about="toybox-joint, 64 px, 24 cameras",
+    runs={"SDS": (SDS(), JOINT_REFRESH, SEEDS), "DSD": (SCENE_DSD, JOINT_REFRESH, SEEDS)},
 )
 load = STUDY.load
 

@@ -16,13 +16,13 @@ from .objects import Study
 CFG, SEEDS = 4.0, range(4)
 STUDY = Study(
     "objects_mini",
+    ("torch", "diffusers", "dsd_lab"),
     "toybox-mini",
     "toybox-mini, any camera; 24 are used",
     ["a chair", "a hamburger"],
     {"SDS": (SDS(cfg=CFG), 4, SEEDS), "DSD": (DSD(cfg=CFG, form="x0", t_min=0.02), 4, SEEDS)},
     steps=160,
     settings={"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)},
-    packages=("torch", "diffusers", "dsd_lab"),
 )
 load = STUDY.load
 

@@ -9,40 +9,32 @@ with the command, versions and seconds.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import time
+from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from tqdm import tqdm
 
 from ..cameras import HELD_OUT, Camera
-from ..files import slug, write_file
 from ..inputs import InputView, input_view
 from ..methods import ASD, SDI, SDS, ConsistentODE
-from ..metrics.scenes import judge_reconstructions
+from ..metrics import judge_reconstructed_views
 from ..priors import NovelViewSet, load_prior
 from ..scene import Scene
 from ..tasks import NOVEL_VIEW_DSD, image_to_3d
 from ..worlds import Toys, make_toys, render
+from .measured import JUDGED, Table
 
-TABLE = Path(__file__).parent / "reconstructions.json"
+TABLE = Table("reconstructions")
 CAMERA, STEPS, CFG = Camera(0, 20), 300, NOVEL_VIEW_DSD.cfg
-TWINS = {
-    "a house": ("house", 10),
-    "a mug": ("mug", 11),
-}  # kind and seed of three toys with one front
+# kind and seed of three toys with one front
+TWINS = {"a house": ("house", 10), "a mug": ("mug", 11)}
 UNKNOWN = {"a chair that is not in the set": ("chair", 100)}
 PRIORS = {"each view alone": "toybox-novel-view", "all views jointly": "toybox-novel-view-joint"}
-NETWORK = {
-    "a network": "toybox-novel-view-mini"
-}  # which knows no set, and is only asked about the unknown
+# which knows no set, and is only asked about the unknown
+NETWORK = {"a network": "toybox-novel-view-mini"}
 RUNS = {  # and how many seeds
     "SDS": (SDS(cfg=CFG), 8),
     "DSD": (NOVEL_VIEW_DSD, 8),
@@ -57,82 +49,49 @@ def picture(prior: NovelViewSet, name: str) -> tuple[InputView, Toys]:
     """A picture of the study, and the toys that it may show: those that the prior cannot tell apart
     from it, or the true one.
     """
-    if name in UNKNOWN:
-        toy = make_toys(*([part] for part in UNKNOWN[name]))
-        return input_view(
-            render(toy, [CAMERA], prior.picture_size).rgb[0, 0], CAMERA, prior.picture_size
-        ), toy
-    kind, seed = TWINS[name]
-    toys = make_toys([kind] * 3, [seed] * 3, [0, 1, 2])
-    view = input_view(
-        render(toys.subset(0), [CAMERA], prior.picture_size).rgb[0, 0], CAMERA, prior.picture_size
-    )
-    return view, prior.world.toys.subset(prior.answers(view))
+    (kind, seed), size = (TWINS | UNKNOWN)[name], prior.picture_size
+    backs = [0, 1, 2] if name in TWINS else [None]
+    toys = make_toys([kind] * len(backs), [seed] * len(backs), backs)
+    view = input_view(render(toys.subset(0), [CAMERA], size).rgb[0, 0], CAMERA, size)
+    return view, prior.world.toys.subset(prior.answers(view)) if name in TWINS else toys
+
+
+def distil(
+    views: dict[str, InputView], prior: str, name: str, label: str, seed: int, progress: Callable
+) -> Scene:
+    """One scene of a picture of the study."""
+    model, method = load_prior((PRIORS | NETWORK)[prior]), RUNS[label][0]
+    return image_to_3d(model, views[name], method, seed, STEPS, progress=progress)
 
 
 def measure(
-    folder: Annotated[Path, typer.Argument(help="Where the scenes are kept.")] = Path(
-        "results/reconstructions"
-    ),
+    folder: Annotated[Path | None, typer.Argument(help="Where the scenes are kept.")] = None,
 ) -> None:
     """Make what is still missing, judge everything, and write reconstructions.json."""
-    rows, made, known = [], {}, PRIORS | NETWORK
-    cells = [
-        (views, name, label, seed)
-        for views in PRIORS
-        for label, (_, seeds) in RUNS.items()
-        for name in TWINS
-        for seed in range(seeds)
-    ]
-    cells += [
-        (views, name, label, seed)
-        for views in known
+    pictures = {n: picture(load_prior("toybox-novel-view"), n) for n in (*TWINS, *UNKNOWN)}
+    views = {name: view for name, (view, _) in pictures.items()}
+    truth = {name: render(toys, HELD_OUT, 64).rgb for name, (_, toys) in pictures.items()}
+
+    def judge(prior, name, label, seen):
+        about = {"picture": name, "prior": prior, "method": label, "settings": str(RUNS[label][0])}
+        held_out, shown = seen[:, :-1], seen[:, -1]
+        return about | asdict(judge_reconstructed_views(held_out, shown, views[name], truth[name]))
+
+    groups = {(p, n, m): range(RUNS[m][1]) for p in PRIORS for m in RUNS for n in TWINS}
+    groups |= {
+        (prior, name, label): range(UNKNOWN_SEEDS)
+        for prior in PRIORS | NETWORK
         for name in UNKNOWN
         for label in ("SDS", "DSD")
-        for seed in range(UNKNOWN_SEEDS)
-    ]
-    shown = {name: picture(load_prior("toybox-novel-view"), name) for name in (*TWINS, *UNKNOWN)}
-    for views, name, label, seed in tqdm(cells, disable=None):
-        file = folder / known[views] / f"{slug(name)}-{slug(label)}-{seed}.safetensors"
-        note = file.with_suffix(".seconds")
-        if not note.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            prior, began = load_prior(known[views]), time.perf_counter()
-            image_to_3d(prior, shown[name][0], RUNS[label][0], seed, STEPS).save(file)
-            write_file(note, f"{time.perf_counter() - began:.1f}")
-        made.setdefault((views, name, label), []).append((file, float(note.read_text())))
-    for (views, name, label), own in made.items():
-        report = judge_reconstructions([Scene.load(file) for file, _ in own], *shown[name])
-        rows.append(
-            {
-                "picture": name,
-                "prior": views,
-                "method": label,
-                "settings": str(RUNS[label][0]),
-                **asdict(report),
-                "seconds": sum(seconds for _, seconds in own) / len(own),
-            }
-        )
-    about = {
-        "command": "python -m dsd_lab.course.reconstructions",
-        "priors": known,
-        "camera": str(CAMERA),
-        "steps": STEPS,
-        "judged": f"{len(HELD_OUT)} held-out cameras, 64 px",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "dsd_lab")},
     }
-    write_file(TABLE, json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    identity = {"steps": STEPS, "runs": {label: str(method) for label, (method, _) in RUNS.items()}}
+    cameras = (*HELD_OUT, CAMERA)
+    rows = TABLE.scenes(folder, identity, groups, partial(distil, views), judge, cameras)
+    facts = {"priors": PRIORS | NETWORK, "camera": str(CAMERA), "steps": STEPS, "judged": JUDGED}
+    TABLE.write(facts, rows=rows)
 
 
-def load() -> dict:
-    """reconstructions.json: {"about", "rows"}: what was run, and a row for each picture, prior and
-    method.
-    """
-    return json.loads(TABLE.read_text(encoding="utf-8"))
-
+load = TABLE.load
 
 if __name__ == "__main__":
     typer.run(measure)

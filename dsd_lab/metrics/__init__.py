@@ -1,32 +1,18 @@
 """How good, how diverse and how faithful results are, with intervals."""
 
-from .features import blocks, clip_score, inception_fid, lpips
+from .estimates import Estimate, bootstrap, jackknife, stratified
+from .features import MissingWeights, blocks, clip_score, inception_fid, lpips
+from .measures import MEASURES, Measure, Report, evaluate, evaluate_unknown, table
 from .pictures import (
-    COLUMNS,
     RADIUS,
-    Estimate,
-    PrecisionRecall,
-    Report,
-    Unknown,
+    Samples,
     apart,
-    bootstrap,
     clipped,
-    coverage,
     distances,
     effective_modes,
-    evaluate,
-    evaluate_unknown,
-    frechet,
-    frechet_distance,
-    jackknife,
-    kid,
     mean_pairwise,
     modes_even,
-    precision_recall,
     saturation,
-    table,
-    vendi,
-    vendi_score,
 )
 from .scenes import (
     ObjectReport,
@@ -40,16 +26,28 @@ from .scenes import (
     ssim,
     true_views,
 )
+from .sets import (
+    PrecisionRecall,
+    coverage,
+    frechet,
+    frechet_distance,
+    kid,
+    precision_recall,
+    vendi,
+    vendi_score,
+)
 
 __all__ = [
-    "COLUMNS",
+    "MEASURES",
+    "RADIUS",
     "Estimate",
+    "Measure",
+    "MissingWeights",
     "ObjectReport",
     "PrecisionRecall",
-    "RADIUS",
     "ReconstructionReport",
     "Report",
-    "Unknown",
+    "Samples",
     "apart",
     "blocks",
     "bootstrap",
@@ -77,6 +75,7 @@ __all__ = [
     "saturation",
     "seen_as",
     "ssim",
+    "stratified",
     "table",
     "true_views",
     "vendi",

@@ -7,6 +7,7 @@ Nothing here touches the network: what is missing is said, with where to get it.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -25,35 +26,39 @@ def blocks(images: Tensor, side: int = SIDE) -> Tensor:
     """The mean colour of each of side x side blocks: pictures (B, 3, H, W) in [0, 1] -> float64 (B,
     3 side^2).
     """
-    return F.adaptive_avg_pool2d(images.double(), side).flatten(1)
+    return F.adaptive_avg_pool2d(images.cpu().double(), side).flatten(1)
+
+
+class MissingWeights(RuntimeError):
+    """A pretrained network, or the package that reads it, is not on this machine."""
 
 
 def clip_score(images: Tensor, prompt: str, model: str = CLIP) -> Tensor:
     """100 times the cosine between each picture and the prompt in CLIP's space, not below 0: (B,).
 
     images: (B, 3, H, W) in [0, 1]. model: a hub id in the local cache, or a folder. Raises
-    RuntimeError if it is not here.
+    MissingWeights if it is not here.
     Source: arXiv 2104.08718, with weight 100 as is common.
     """
     from transformers import CLIPModel, CLIPProcessor
 
     try:
-        net = CLIPModel.from_pretrained(model, local_files_only=True).eval()
+        net = CLIPModel.from_pretrained(model, local_files_only=True).eval().to(images.device)
         processor = CLIPProcessor.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise RuntimeError(
+        raise MissingWeights(
             f'CLIP score needs the weights of "{model}", which are not here; fetch them once with '
             f"`hf download {model}`, or give the folder that holds them"
         ) from error
     batch = processor(
         text=[prompt],
-        images=list(images.float()),
+        images=list(images.float().cpu()),
         do_rescale=False,
         return_tensors="pt",
         padding=True,
     )
     with torch.no_grad():
-        out = net(**batch)
+        out = net(**batch.to(images.device))
     return 100 * F.cosine_similarity(out.image_embeds, out.text_embeds).clamp(min=0)
 
 
@@ -62,7 +67,7 @@ def inception_fid(images: Tensor, data: Tensor, weights: str | Path | None = Non
     thousands of pictures.
 
     weights: torch-fidelity's Inception file, by default where torch.hub keeps it. Raises
-    RuntimeError if it is not here.
+    MissingWeights if it is not here, RuntimeError if it is another file.
     Source: arXiv 1706.08500.
     """
     path = _weights(
@@ -73,12 +78,12 @@ def inception_fid(images: Tensor, data: Tensor, weights: str | Path | None = Non
 
         fid = FrechetInceptionDistance(
             feature=2048, normalize=True, feature_extractor_weights_path=str(path)
-        )
+        ).to(images.device)
     except ModuleNotFoundError as error:
-        raise RuntimeError(
+        raise MissingWeights(
             "Inception-FID needs `pip install torchmetrics torch-fidelity`"
         ) from error
-    fid.update(data.float(), real=True)
+    fid.update(data.to(images.device).float(), real=True)
     fid.update(images.float(), real=False)
     return float(fid.compute())
 
@@ -87,44 +92,42 @@ def lpips(images: Tensor, others: Tensor) -> Tensor:
     """LPIPS (AlexNet) between the pictures of two equally long batches (B, 3, H, W) in [0, 1], one
     by one: (B,).
 
-    Pictures below 64 px are enlarged to 64, the least that AlexNet takes. Raises RuntimeError if
-    its weights are not here.
+    Pictures below 64 px are enlarged to 64, the least that AlexNet takes. Raises MissingWeights if
+    its weights are not here, RuntimeError if they are another file.
     Source: arXiv 1801.03924.
     """
+    network = _lpips_network().to(images.device)
+    pair = images.float(), others.to(images.device).float()
+    if min(images.shape[-2:]) < 64:
+        pair = [F.interpolate(x, size=(64, 64), mode="bilinear") for x in pair]
+    with torch.no_grad():
+        return network(*pair, normalize=True).flatten()
+
+
+@lru_cache(maxsize=1)
+def _lpips_network() -> torch.nn.Module:
     _weights(None, ALEXNET, "LPIPS", "download.pytorch.org/models")
     try:
         from lpips import LPIPS
     except ModuleNotFoundError as error:
-        raise RuntimeError("LPIPS needs `pip install lpips`") from error
-    if min(images.shape[-2:]) < 64:
-        images, others = (
-            F.interpolate(x.float(), size=(64, 64), mode="bilinear") for x in (images, others)
-        )
-    with torch.no_grad():
-        return (
-            LPIPS(net="alex", verbose=False)
-            .eval()(images.float(), others.float(), normalize=True)
-            .flatten()
-        )
+        raise MissingWeights("LPIPS needs `pip install lpips`") from error
+    return LPIPS(net="alex", verbose=False).eval()
 
 
 def _weights(given: str | Path | None, name: str, what: str, source: str) -> Path:
     """The file of weights, whose name ends in its SHA-256's first digits, as torch.hub's do.
 
-    Raises RuntimeError, saying where to get it and where to put it, if it is not there or is
-    another file.
+    Raises MissingWeights, saying where to get it and where to put it, if it is not there, and
+    RuntimeError if it is another file.
     """
     path = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
-        raise RuntimeError(
+        raise MissingWeights(
             f"{what} needs the weights {name}, which are not here; "
             f"fetch them from {source} and put them at {path}"
         )
-    if (
-        not hashlib.sha256(path.read_bytes())
-        .hexdigest()
-        .startswith(name.split("-")[-1].removesuffix(".pth"))
-    ):
+    digest = name.removesuffix(".pth").split("-")[-1]
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
         raise RuntimeError(
             f"{path} is not {name}: its checksum differs; fetch it again from {source}"
         )

@@ -9,13 +9,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..cameras import HELD_OUT, Camera
+from ..cameras import HELD_OUT, Camera, orbit
 from ..inputs import InputView
 from ..scene import Scene
 from ..scene.fit import psnr
 from ..worlds import ToyboxWorld, Toys, render
-from .features import lpips
-from .pictures import RADIUS, Estimate, bootstrap, distances, jackknife, mean_pairwise
+from .estimates import Estimate, bootstrap, jackknife
+from .features import MissingWeights, lpips
+from .pictures import RADIUS, distances, mean_pairwise
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,17 @@ def judge_views(
         raise ValueError(
             f"views must be (B, {len(cameras)}, 3, H, W), one a camera, got {tuple(views.shape)}"
         )
-    objects, n = true_views(world, prompt, tuple(cameras), views.shape[-1]), len(views)
+    objects = true_views(world, prompt, tuple(cameras), views.shape[-1])
     distance, nearest = distances(views, objects).min(1)
-    between = distances(views, views)
     return ObjectReport(
-        scenes=n,
+        scenes=len(views),
         objects=len(objects),
         nearest=tuple(nearest.tolist()),
         distances=tuple(distance.tolist()),
         distance=bootstrap(distance),
         distinct=len(nearest.unique()),
         reached=len(nearest[distance <= RADIUS].unique()),
-        pairwise=jackknife(lambda i: mean_pairwise(between[i][:, i]), n) if n > 2 else None,
+        pairwise=_pairwise(views),
         psnr=float(-20 * distance.clamp(min=1e-6).log10().mean()),
     )
 
@@ -147,42 +147,60 @@ def judge_reconstructed_views(
     truth (A, V, 3, S, S) of the answers from the held-out cameras, shown (B, 3, S, S) of the scenes
     from the picture's camera; all in [0, 1].
     """
-    turn = torch.tensor([camera.azimuth - view.camera.azimuth for camera in cameras])
+    unseen = _unseen(view.camera, cameras)
+    views, shown, truth = views.cpu(), shown.cpu(), truth.cpu()
+    back, answers = views[:, unseen], truth[:, unseen]
+    far = distances(back, answers)  # (B, A)
+    distance, nearest = far.min(1)
+    best = truth[nearest]
+    try:
+        perceptual = [lpips(a, b).mean() for a, b in zip(views, best, strict=True)]
+    except MissingWeights:
+        perceptual = None
+    given = view.at_size(shown.shape[-1]).image.cpu().expand_as(shown)
+    return ReconstructionReport(
+        scenes=len(views),
+        answers=len(truth),
+        nearest=tuple(nearest.tolist()),
+        input_psnr=bootstrap(psnr(shown, given).clamp(max=120)),
+        psnr=bootstrap(psnr(views.flatten(1), best.flatten(1)).clamp(max=120)),
+        ssim=bootstrap(ssim(views, best)),
+        lpips=None if perceptual is None else bootstrap(torch.stack(perceptual)),
+        distance=bootstrap(distance),
+        found=len(nearest[_settled(far, distances(answers, answers))].unique()),
+        pairwise=_pairwise(back),
+    )
+
+
+def _pairwise(views: Tensor) -> Estimate | None:
+    """The distance between scenes (B, ...) with its jackknife interval; None below three."""
+    between, n = distances(views, views), len(views)
+    return jackknife(lambda i: mean_pairwise(between[i][:, i]), n) if n > 2 else None
+
+
+def _unseen(seen_from: Camera, cameras: Sequence[Camera]) -> Tensor:
+    """Which cameras look at what a picture does not show: bool (V,). Raises ValueError if none."""
+    turn = torch.tensor([camera.azimuth - seen_from.azimuth for camera in cameras])
     unseen = ((turn + 180).remainder(360) - 180).abs() > 90
     if not bool(unseen.any()):
         raise ValueError(
-            "no camera looks at the unseen side, more than 90 degrees of azimuth from the picture's camera"
+            "no camera looks at the unseen side, more than 90 degrees of azimuth from the "
+            "picture's camera"
         )
-    n, back, answer = len(views), views[:, unseen], truth[:, unseen]
-    away = distances(back, answer)  # (B, A)
-    distance, nearest = away.min(1)
-    way = distances(answer, answer)[nearest].clamp(min=1e-9)  # from each scene's answer to all
-    gone = (distance[:, None].square() + way.square() - away.square()) / (
-        2 * way.square()
-    )  # the scene's share of it
-    settled = (gone.scatter(1, nearest[:, None], 0.0) < 0.25).all(1) & (distance < RADIUS)
-    between = distances(back, back)
-    own = truth[nearest]
-    try:
-        apart = bootstrap(
-            torch.stack([lpips(a, b).mean() for a, b in zip(views, own, strict=True)])
-        )
-    except RuntimeError:  # its weights are not here
-        apart = None
-    return ReconstructionReport(
-        scenes=n,
-        answers=len(truth),
-        nearest=tuple(nearest.tolist()),
-        input_psnr=bootstrap(
-            psnr(shown, view.at_size(shown.shape[-1]).image.expand_as(shown)).clamp(max=120)
-        ),
-        psnr=bootstrap(psnr(views.flatten(1), own.flatten(1)).clamp(max=120)),
-        ssim=bootstrap(ssim(views, own)),
-        lpips=apart,
-        distance=bootstrap(distance),
-        found=len(nearest[settled].unique()),
-        pairwise=jackknife(lambda i: mean_pairwise(between[i][:, i]), n) if n > 2 else None,
-    )
+    return unseen
+
+
+def _settled(far: Tensor, between: Tensor) -> Tensor:
+    """Whether each scene has settled on its nearest answer: bool (B,).
+
+    far: from scenes to answers (B, A); between: from answer to answer (A, A). On the line from its
+    answer a to another b, a scene's projection lies at the fraction
+    (|s - a|^2 + |a - b|^2 - |s - b|^2) / (2 |a - b|^2).
+    """
+    distance, nearest = far.min(1)
+    line = between[nearest].clamp(min=1e-9)
+    fraction = (distance[:, None].square() + line.square() - far.square()) / (2 * line.square())
+    return (fraction.scatter(1, nearest[:, None], 0.0) < 0.25).all(1) & (distance < RADIUS)
 
 
 def ssim(images: Tensor, others: Tensor) -> Tensor:
@@ -196,8 +214,8 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
 
     def one(image, other):
         return structural_similarity(
-            image.numpy(),
-            other.numpy(),
+            image,
+            other,
             channel_axis=0,
             data_range=1.0,
             gaussian_weights=True,
@@ -205,12 +223,9 @@ def ssim(images: Tensor, others: Tensor) -> Tensor:
             use_sample_covariance=False,
         )
 
-    pairs = zip(images.flatten(0, 1).double(), others.flatten(0, 1).double(), strict=True)
-    return (
-        torch.tensor([one(*pair) for pair in pairs], dtype=torch.float64)
-        .unflatten(0, images.shape[:2])
-        .mean(1)
-    )
+    batches = [x.detach().cpu().double().flatten(0, 1).numpy() for x in (images, others)]
+    values = [one(*pair) for pair in zip(*batches, strict=True)]
+    return torch.tensor(values, dtype=torch.float64).unflatten(0, images.shape[:2]).mean(1)
 
 
 def seen_as(
@@ -227,15 +242,12 @@ def seen_as(
     View i is taken from azimuth 360 i / views. An object with one face says 0, 45, 90, ...; one
     with a face on every side (Janus) says 0 again and again.
     """
-    from ..cameras import orbit
-
     ring = orbit(views, elevation)
-    made, objects = scene.images(ring, size), true_views(world, prompt, ring, size)
-    between = distances(made, objects.flatten(0, 1)).reshape(views, len(objects), views)
-    own = (
-        between.amin(2).sum(0).argmin()
-    )  # the object that the views show best, whichever side each of them shows
-    return between[:, own].argmin(1) * (360 / views)
+    images, objects = scene.images(ring, size), true_views(world, prompt, ring, size)
+    between = distances(images, objects.flatten(0, 1)).reshape(views, len(objects), views)
+    # the object that the views show best, whichever side each of them shows
+    best = between.amin(2).sum(0).argmin()
+    return between[:, best].argmin(1) * (360 / views)
 
 
 def janus(
@@ -249,6 +261,6 @@ def janus(
     """Share of a ring of views that look like another side of the object: their azimuth is off by
     more than 60 degrees.
     """
-    told = seen_as(scene, world, prompt, views, elevation, size)
-    off = (told - torch.arange(views) * (360 / views)).remainder(360)
+    azimuth = seen_as(scene, world, prompt, views, elevation, size)
+    off = (azimuth - torch.arange(views) * (360 / views)).remainder(360)
     return float((torch.minimum(off, 360 - off) > 60).double().mean())

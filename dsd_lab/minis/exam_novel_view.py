@@ -16,7 +16,7 @@ from torch import Tensor
 from ..cameras import orbit
 from ..files import write_file
 from ..inputs import input_view
-from ..metrics.pictures import distances
+from ..metrics import distances
 from ..priors import NovelViewPrior
 from ..sampling import ddim
 from ..viz.pictures import sheet, small_png

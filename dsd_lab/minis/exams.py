@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import Camera, orbit
-from ..metrics.pictures import distances, mean_pairwise, precision_recall
+from ..metrics import distances, mean_pairwise, precision_recall
 from ..priors import PipelinePrior
 from ..sampling import ddim
 from ..worlds import ToyboxWorld, render

@@ -122,6 +122,7 @@ class Prior(ABC):
     network so far (a guided prediction of one item counts two). preferred_batch: how many items a
     call handles well. path_spacing: timesteps between the levels of an ODE path on which DSD can
     follow it.
+    world: what it knows, or was trained on, if that is known: pictures or objects under prompts.
     cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly.
     asked_by: "prompt" or "picture". image_shape: of the pictures that `encode` takes. unit: how far x
     moves when a pixel goes from black to white. unet: its network, if it has one.
@@ -129,6 +130,7 @@ class Prior(ABC):
 
     name: str = "prior"
     prompts: tuple[str, ...] = ()
+    world = None
     cameras = None
     asked_by = "prompt"
     views_per_item = 1

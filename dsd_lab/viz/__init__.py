@@ -1,1 +1,1 @@
-"""Figures (matplotlib, plotly) and controls (ipywidgets). Nothing else in the library imports them."""
+"""Figures (matplotlib, plotly) and controls (ipywidgets)."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 from torch import Tensor
 
 from ..sampling import Trajectory
+from . import style
+from .style import DPI, SIZES, text_width, whole_dots, wrap
 
-DPI = 110
 # inches a picture, about: a whole number of dots for each of its pixels, so that it is crisp and
 # small to store
 TILE = 0.8
@@ -55,97 +52,46 @@ def sheet(
     picture = montage(list(rows.values())).numpy()
     side = next(iter(rows.values()))[0].shape[-1]
     inch = max(1, round(tile * DPI / side)) / DPI  # of one pixel
-    tile = side * inch
-    pitch = side + max(1, round(GAP * side))
-    left = dots(
-        MARGIN + 0.08 + max(text_width(line, 10) for label in rows for line in label.split("\n"))
-    )
-    width = left + picture.shape[1] * inch + MARGIN
-    if title or credit:
-        width = max(width, NARROWEST)
-    heads = ["\n".join(wrap(str(head), 8.5, tile)) for head in columns]
-    head_size = (
-        8.5
-        * tile
-        / max([tile, *(text_width(line, 8.5) for head in heads for line in head.split("\n"))])
-    )
-    beside = (
-        text_width(title, 11, "bold") <= width - left - MARGIN
-    )  # the title stands above the pictures if it fits there
-    titles = wrap(title, 11, width - 2 * MARGIN, "bold") if title else []
-    credits = wrap(credit, 6.5, width - 2 * MARGIN) if credit else []
-    top = (
-        MARGIN
-        + 0.19 * len(titles)
-        + 0.145 * max((head.count("\n") + 1 for head in heads), default=0)
-        + (0.08 if heads else 0)
-    )
-    bottom = MARGIN + (0.06 + 0.115 * len(credits) if credits else 0)
-    width, top, bottom = dots(width), dots(top), dots(bottom)
-    height = top + picture.shape[0] * inch + bottom
+    tile, pitch = side * inch, side + max(1, round(GAP * side))
+    picture_height, picture_width = (inch * n for n in picture.shape[:2])
+    widest = max(text_width(line, SIZES["row"]) for label in rows for line in label.split("\n"))
+    left = whole_dots(MARGIN + 0.08 + widest)
+    width = left + picture_width + MARGIN
+    width = whole_dots(max(width, NARROWEST) if title or credit else width)
+    # the title stands above the pictures if it fits there
+    beside = text_width(title, SIZES["title"], "bold") <= width - left - MARGIN
+    titles = wrap(title, SIZES["title"], width - 2 * MARGIN, "bold") if title else []
+    credits = wrap(credit, SIZES["credit"], width - 2 * MARGIN) if credit else []
+    heads, head_size = _heads(columns, tile)
+    top = whole_dots(MARGIN + 0.19 * len(titles) + _height(heads))
+    bottom = whole_dots(MARGIN + (0.06 + 0.115 * len(credits) if credits else 0))
+    height = top + picture_height + bottom
     figure = Figure(figsize=(width, height), dpi=DPI)
     axes = figure.add_axes(
-        (
-            left / width,
-            bottom / height,
-            picture.shape[1] * inch / width,
-            picture.shape[0] * inch / height,
-        )
+        (left / width, bottom / height, picture_width / width, picture_height / height)
     )
     axes.imshow(picture, interpolation="nearest", aspect="auto")
-    axes.set_yticks([side / 2 - 0.5 + pitch * i for i in range(len(rows))], list(rows), fontsize=10)
-    axes.set_xticks(
-        [side / 2 - 0.5 + pitch * j for j in range(len(heads))], heads, fontsize=head_size
-    )
+    middle = [side / 2 - 0.5 + pitch * k for k in range(max(len(rows), len(heads)))]
+    axes.set_yticks(middle[: len(rows)], list(rows), fontsize=SIZES["row"])
+    axes.set_xticks(middle[: len(heads)], heads, fontsize=head_size)
     axes.tick_params(length=0, labelbottom=False, labeltop=True, pad=4)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    figure.text(
-        (left if beside else MARGIN) / width,
-        1 - 0.07 / height,
-        "\n".join(titles),
-        fontsize=11,
-        va="top",
-        weight="bold",
-    )
-    figure.text(
-        MARGIN / width,
-        MARGIN * 0.8 / height,
-        "\n".join(credits),
-        fontsize=6.5,
-        va="bottom",
-        color="0.4",
-    )
+    axes.spines[:].set_visible(False)
+    style.title(figure, title, left if beside else MARGIN, 0.07)
+    style.credit(figure, credit, MARGIN, 0.08)
     return figure
 
 
-def dots(inches: float) -> float:
-    """Inches rounded up to whole dots."""
-    return math.ceil(inches * DPI) / DPI
+def _heads(columns: Sequence[str], tile: float) -> tuple[list[str], float]:
+    """Headings broken into lines no wider than a picture, and the size at which they fit."""
+    heads = ["\n".join(wrap(str(head), SIZES["head"], tile)) for head in columns]
+    lines = [line for head in heads for line in head.split("\n")]
+    widest = max([tile, *(text_width(line, SIZES["head"]) for line in lines)])
+    return heads, SIZES["head"] * tile / widest
 
 
-@lru_cache(maxsize=1024)
-def text_width(text: str, points: float, weight: str = "normal") -> float:
-    """The width in inches of one line of text, mathematics included."""
-    return (
-        TextPath((0, 0), text, points, prop=FontProperties(weight=weight)).get_extents().width / 72
-        if text.strip()
-        else 0.0
-    )
-
-
-def wrap(text: str, points: float, width: float, weight: str = "normal") -> list[str]:
-    """Text in lines of at most `width` inches, broken at spaces; a single longer word stays whole."""
-    lines = []
-    for part in text.split("\n"):
-        lines.append("")
-        for word in [part] if text_width(part, points, weight) <= width else part.split():
-            longer = f"{lines[-1]} {word}".strip()
-            if lines[-1] and text_width(longer, points, weight) > width:
-                lines.append(word)
-            else:
-                lines[-1] = longer
-    return lines
+def _height(heads: Sequence[str]) -> float:
+    """Inches that headings take."""
+    return 0.145 * max(head.count("\n") + 1 for head in heads) + 0.08 if heads else 0.0
 
 
 def grid(
@@ -169,14 +115,15 @@ def strips(
     of its own.
     """
     # closer together towards t = 0, where the picture comes out of the noise
-    wanted = path.t[0] * torch.linspace(1, 0, count) ** 1.7
-    index = (path.t[:, None] - wanted).abs().argmin(0).unique()
+    t = path.t.cpu()
+    wanted = t[0] * torch.linspace(1, 0, count) ** 1.7
+    index = (t[:, None] - wanted).abs().argmin(0).unique()
     decode = path.prior.decode
     rows = {
         "$x_t$": [x_t_picture(path, k, item) for k in index],
         r"$\hat x_0(x_t, t)$": list(decode(path.x0[index, item])),
     }
-    return sheet(rows, [f"t = {path.t[k]}" for k in index], title, credit)
+    return sheet(rows, [f"t = {t[k]}" for k in index], title, credit)
 
 
 def x_t_picture(path: Trajectory, k: int, item: int) -> Tensor:

@@ -5,6 +5,7 @@ moment (matplotlib).
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 
 import plotly.graph_objects as go
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from ..priors import Condition, GaussianMixture
 from ..sampling import Trajectory
+from .style import COLOURS, FAINT, looks_of
 
-COLOURS = ("#4269d0", "#ff725c", "#3ca951", "#efb118", "#a463f2", "#9c6b4e", "#ff8ab7", "#6cc5b0")
+ARROWS = {"angles": "xy", "scale_units": "xy", "scale": 1}  # drawn in the data's own units
 
 
 def density(
@@ -26,8 +28,12 @@ def density(
 ):
     """p_t on a square grid: coordinates (count,) and density (count, count), rows along y."""
     axis = torch.linspace(-limit, limit, count, dtype=torch.float64)
-    points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
-    return axis, prior.log_density(points, t, cond).exp().reshape(count, count)
+    return axis, prior.log_density(_square(axis), t, cond).exp().reshape(count, count)
+
+
+def _square(axis: Tensor) -> Tensor:
+    """All points whose coordinates are on an axis (n,), row by row along y: (n^2, 2)."""
+    return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
 
 
 def trajectories(
@@ -47,51 +53,40 @@ def trajectories(
             f"trajectories are drawn for 2-D points; {prior.name} has items of shape {prior.shape}"
         )
     axis, p = density(prior, 0, cond, limit)
-    figure = go.Figure(
-        go.Contour(
-            x=axis.tolist(),
-            y=axis.tolist(),
-            z=p.sqrt().tolist(),
-            showscale=False,
-            hoverinfo="skip",
-            colorscale=[[0, "white"], [1, "#c9cfdd"]],
-            contours_coloring="heatmap",
-            line_width=0,
-        )
-    )
-    for path, dash in zip(
-        paths, itertools.cycle(("solid", "dot", "dash", "dashdot")), strict=False
-    ):
-        for b in range(paths[path].shape[1]):
-            xy = paths[path][:, b]
+    background = {"showscale": False, "hoverinfo": "skip", "line_width": 0}
+    background |= {"colorscale": [[0, "white"], [1, "#c9cfdd"]], "contours_coloring": "heatmap"}
+    x = axis.tolist()
+    figure = go.Figure(go.Contour(x=x, y=x, z=p.sqrt().tolist(), **background))
+    dashes = itertools.cycle(("solid", "dot", "dash", "dashdot"))
+    for (name, path), dash in zip(paths.items(), dashes, strict=False):
+        for b in range(path.shape[1]):
+            (x, y), colour = path[:, b].T.tolist(), COLOURS[b % len(COLOURS)]
             figure.add_scatter(
-                x=xy[:, 0].tolist(),
-                y=xy[:, 1].tolist(),
+                x=x,
+                y=y,
                 mode="lines",
-                legendgroup=path,
-                name=path,
+                legendgroup=name,
+                name=name,
                 showlegend=b == 0,
-                line=dict(color=COLOURS[b % len(COLOURS)], dash=dash, width=2),
-                hovertemplate=f"{path}, item {b}<br>%{{x:.2f}}, %{{y:.2f}}<extra></extra>",
+                line={"color": colour, "dash": dash, "width": 2},
+                hovertemplate=f"{name}, item {b}<br>%{{x:.2f}}, %{{y:.2f}}<extra></extra>",
             )
             figure.add_scatter(
-                x=[xy[-1, 0].item()],
-                y=[xy[-1, 1].item()],
+                x=x[-1:],
+                y=y[-1:],
                 mode="markers",
                 showlegend=False,
                 hoverinfo="skip",
-                legendgroup=path,
-                marker=dict(
-                    color=COLOURS[b % len(COLOURS)], size=9, line=dict(color="white", width=1.5)
-                ),
+                legendgroup=name,
+                marker={"color": colour, "size": 9, "line": {"color": "white", "width": 1.5}},
             )
     figure.update_layout(
         width=560,
         height=560,
         title=title,
         template="plotly_white",
-        margin=dict(l=30, r=20, t=50, b=30),
-        legend=dict(orientation="h", y=1.06),
+        margin={"l": 30, "r": 20, "t": 50, "b": 30},
+        legend={"orientation": "h", "y": 1.06},
     )
     figure.update_xaxes(range=[-limit, limit], constrain="domain")
     figure.update_yaxes(range=[-limit, limit], scaleanchor="x")
@@ -118,8 +113,7 @@ def axes_of(prior: GaussianMixture, t: int, cond: Condition | None, limit: float
     figure = Figure(figsize=(5.2, 5.2), dpi=100)
     axes = figure.add_axes((0.07, 0.06, 0.9, 0.87))
     shade(axes, prior, t, cond, limit)
-    axes.set(title=title)
-    axes.title.set_size(10)
+    axes.set_title(title, fontsize=10)
     axes.tick_params(labelsize=8)
     return figure, axes
 
@@ -139,12 +133,9 @@ def field(
     figure, axes = axes_of(
         prior, t, cond, limit, f"t = {t}, cfg = {cfg:g}: places and where they seem to come from"
     )
-    grid = torch.linspace(-limit, limit, 15, dtype=torch.float64)
-    places = torch.stack(torch.meshgrid(grid, grid, indexing="xy"), dim=-1).reshape(-1, 2)
+    places = _square(torch.linspace(-limit, limit, 15, dtype=torch.float64))
     to = (prior.predict_guided(places, t, cond, cfg).x0 - places) / 6
-    axes.quiver(
-        *places.T, *to.T, angles="xy", scale_units="xy", scale=1, width=0.003, color="#8a93a6"
-    )
+    axes.quiver(*places.T, *to.T, width=0.003, color=FAINT, **ARROWS)
     for b in range(path.x_t.shape[1]):
         colour = COLOURS[b % len(COLOURS)]
         axes.plot(*path.x_t[: k + 1, b].T, color=colour, lw=1.5)
@@ -160,16 +151,13 @@ def ends(
     """Where each method's items end: results {name: points (B, 2)}, side by side over the
     condition's density.
     """
-    figure = Figure(figsize=(3.1 * len(results), 3.3), dpi=100)
-    for panel, (name, x) in zip(
-        figure.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True
-    ):
-        shade(panel, prior, 0, cond, limit)
-        panel.plot(*x.T, "o", color=COLOURS[1], ms=5, mec="white", mew=0.7, alpha=0.85)
-        panel.set(xticks=[], yticks=[])
-        panel.set_title(name, fontsize=10)
-    figure.tight_layout()
-    return figure
+    looks = looks_of(results)
+
+    def draw(panel, name):
+        how = {"color": looks[name][0], "ms": 5, "mec": "white", "mew": 0.7, "alpha": 0.85}
+        panel.plot(*results[name].T, "o", **how)
+
+    return _side_by_side(prior, cond, results, limit, 3.1, draw)
 
 
 def arrows(
@@ -182,21 +170,28 @@ def arrows(
     """Vector fields side by side: fields {name: vectors (n, 2)} at places (n, 2), each scaled to
     its own 90th percentile.
     """
-    figure = Figure(figsize=(3.9 * len(fields), 4.1), dpi=100)
-    for panel, (name, vectors) in zip(
-        figure.subplots(1, len(fields), squeeze=False)[0], fields.items(), strict=True
-    ):
+
+    def draw(panel, name):
+        step = 0.25 * fields[name] / fields[name].norm(dim=1).quantile(0.9)
+        panel.quiver(*places.T, *step.T, width=0.005, color=COLOURS[0], **ARROWS)
+
+    return _side_by_side(prior, cond, fields, limit, 3.9, draw)
+
+
+def _side_by_side(
+    prior: GaussianMixture,
+    cond: Condition,
+    names: Mapping[str, Tensor],
+    limit: float,
+    width: float,
+    draw: Callable,
+) -> Figure:
+    """A panel a name over the condition's density, filled by `draw(panel, name)`."""
+    figure = Figure(figsize=(width * len(names), width + 0.2), dpi=100)
+    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    for panel, name in zip(panels, names, strict=True):
         shade(panel, prior, 0, cond, limit)
-        step = 0.25 * vectors / vectors.norm(dim=1).quantile(0.9)
-        panel.quiver(
-            *places.T,
-            *step.T,
-            angles="xy",
-            scale_units="xy",
-            scale=1,
-            width=0.005,
-            color=COLOURS[0],
-        )
+        draw(panel, name)
         panel.set(xticks=[], yticks=[])
         panel.set_title(name, fontsize=10)
     figure.tight_layout()

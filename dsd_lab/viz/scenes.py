@@ -14,10 +14,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..cameras import Camera, check_cameras, project, rays
+from ..checks import choice
+from ..metrics import Estimate
 from ..scene.render import Rendering, composite, transmittance
 from ..scene.scene import Scene
+from . import style
 from .pictures import TILE, sheet
-from .points import COLOURS
+from .style import COLOURS, INK, SOFT
 
 LOOKS = ("colour", "opacity", "depth", "normals")
 
@@ -55,13 +58,8 @@ def views_grid(
     """Scene by view: rows {label: images (V, 3, H, W) in [0, 1]}, a column a view, headed by its
     camera's angles.
     """
-    return sheet(
-        rows,
-        [f"{camera.azimuth:g}°\n{camera.elevation:g}° up" for camera in cameras],
-        title,
-        credit,
-        tile,
-    )
+    heads = [f"{camera.azimuth:g}°\n{camera.elevation:g}° up" for camera in cameras]
+    return sheet(rows, heads, title, credit, tile)
 
 
 def look_from(
@@ -75,8 +73,7 @@ def look_from(
 
     shows: one of LOOKS. Raises ValueError for another, or for no scenes.
     """
-    if shows not in LOOKS:
-        raise ValueError(f'shows must be one of {", ".join(LOOKS)}, got "{shows}"')
+    choice("look", shows, LOOKS)
     named, camera = _named(scenes), Camera(azimuth, elevation)
     seen = [scene.render(camera, size, normals=shows == "normals") for scene in named.values()]
     cover = ", ".join(
@@ -85,10 +82,8 @@ def look_from(
     figure = sheet(
         {"": [looks(r)[shows][0] for r in seen]}, [label for label in named if label], tile=2.4
     )
-    return (
-        figure,
-        f"azimuth {camera.azimuth:.0f}, elevation {camera.elevation:.0f}; of the picture is covered: {cover}",
-    )
+    place = f"azimuth {camera.azimuth:.0f}, elevation {camera.elevation:.0f}"
+    return figure, f"{place}; of the picture is covered: {cover}"
 
 
 def orbit_viewer(
@@ -126,6 +121,7 @@ def orbit_viewer(
     )
 
 
+@style.look()
 def camera_rig(
     cameras: Mapping[str, Sequence[Camera]],
     points: Tensor | None = None,
@@ -139,85 +135,63 @@ def camera_rig(
     points (P, 3), with colours (P, 3) in [0, 1], are drawn as dots, lines {name: (n, 3)} with a dot
     at each of their points. y is up, and the front, +z, faces the reader.
     """
-    figure = Figure(figsize=(6.8, 5.4), dpi=110)
-    axes = figure.add_axes(
-        (-0.1, -0.12, 1.2, 1.2), projection="3d", computed_zorder=False
-    )  # its corners are empty
-
-    def draw(path, **style):
-        axes.plot(*_upright(path).T.numpy(), **style)
-
-    turn = torch.linspace(0, 2 * torch.pi, 73, dtype=torch.float64)
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        circle = torch.zeros(73, 3, dtype=torch.float64)
-        circle[:, a], circle[:, b] = turn.cos(), turn.sin()
-        draw(
-            circle,
-            color="#c3c9d4",
-            lw=0.8,
-            label="unit sphere" if (a, b) == (0, 1) else None,
-            zorder=0,
-        )
-    for axis, name in enumerate(("x, right", "y, up", "z, front")):
-        end = torch.zeros(2, 3, dtype=torch.float64)
-        end[1, axis] = 1.45
-        draw(end, color="#5f6b7a", lw=1.2, zorder=1)
-        axes.text(
-            *_upright(1.08 * end[1]).tolist(),
-            name,
-            fontsize=8,
-            color="#5f6b7a",
-            ha="center",
-            zorder=6,
-        )
+    figure = Figure(figsize=(6.8, 5.4))
+    place = (-0.1, -0.12, 1.2, 1.2)  # its corners are empty
+    axes = figure.add_axes(place, projection="3d", computed_zorder=False)
+    _stage(axes)
     if points is not None:
+        colours = None if colours is None else colours.clamp(0, 1).numpy()
         axes.scatter(
-            *_upright(points).T.numpy(),
-            c=None if colours is None else colours.clamp(0, 1).numpy(),
-            s=4,
-            linewidths=0,
-            depthshade=False,
-            zorder=2,
+            *_upright(points).T.numpy(), c=colours, s=4, linewidths=0, depthshade=False, zorder=2
         )
     for k, (name, group) in enumerate(cameras.items()):
         for i, camera in enumerate(check_cameras(group)):
-            tip = camera.position
-            corners = (
-                tip + 0.28 * rays([camera], 2, torch.float64)[1][0].flatten(0, 1)[[0, 1, 3, 2]]
-            )
-            outline = torch.cat(
-                [corners, corners[:1], *(torch.stack([tip, corner, tip]) for corner in corners)]
-            )
-            draw(
-                outline,
-                color=COLOURS[k % len(COLOURS)],
-                lw=1.1,
-                label=name if i == 0 else None,
-                zorder=3,
-            )
+            how = {"color": COLOURS[k % len(COLOURS)], "label": name if i == 0 else None}
+            _draw(axes, _pyramid(camera), lw=1.1, zorder=3, **how)
     for k, (name, path) in enumerate((lines or {}).items()):
-        draw(
-            path,
-            color="#1d2129",
-            lw=1.3,
-            marker="o",
-            ms=3.5,
-            ls=("-", "--", ":")[k % 3],
-            label=name,
-            zorder=4,
-        )
+        how = {"marker": "o", "ms": 3.5, "ls": ("-", "--", ":")[k % 3], "label": name}
+        _draw(axes, path, color=INK, lw=1.3, zorder=4, **how)
     reach = 0.62 * max(camera.distance for group in cameras.values() for camera in group)
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), zlim=(-0.62 * reach, reach))
     axes.set_box_aspect((2, 2, 1.62), zoom=0.98)
     axes.view_init(elev=24, azim=-62)
     axes.set_axis_off()
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8.5, frameon=False
-    )
-    figure.text(0.03, 0.985, title, fontsize=11, weight="bold", va="top")
+    named = axes.get_legend_handles_labels()
+    figure.legend(*named, loc="lower center", ncols=4)
+    style.title(figure, title, 0.2)
     return figure
 
 
+def _stage(axes) -> None:
+    """The unit sphere's three great circles, and the axes with their names."""
+    turn = torch.linspace(0, 2 * torch.pi, 73, dtype=torch.float64)
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        circle = torch.zeros(73, 3, dtype=torch.float64)
+        circle[:, a], circle[:, b] = turn.cos(), turn.sin()
+        label = "unit sphere" if (a, b) == (0, 1) else None
+        _draw(axes, circle, color="#c3c9d4", lw=0.8, label=label, zorder=0)
+    for axis, name in enumerate(("x, right", "y, up", "z, front")):
+        end = torch.zeros(2, 3, dtype=torch.float64)
+        end[1, axis] = 1.45
+        _draw(axes, end, color=SOFT, lw=1.2, zorder=1)
+        place = _upright(1.08 * end[1]).tolist()
+        axes.text(*place, name, fontsize=8, color=SOFT, ha="center", zorder=6)
+
+
+def _pyramid(camera: Camera) -> Tensor:
+    """The outline (17, 3) of a pyramid that opens from a camera towards what it sees."""
+    tip, directions = camera.position, rays([camera], 2, torch.float64)[1][0].flatten(0, 1)
+    corners = tip + 0.28 * directions[[0, 1, 3, 2]]
+    edges = (torch.stack([tip, corner, tip]) for corner in corners)
+    return torch.cat([corners, corners[:1], *edges])
+
+
+def _draw(axes, path: Tensor, **how) -> None:
+    """A line through points (n, 3), y up."""
+    axes.plot(*_upright(path).T.numpy(), **how)
+
+
+@style.look()
 def ray_figure(
     z: Tensor, density: Tensor, delta: float, colour: Tensor | None = None, title: str = ""
 ) -> Figure:
@@ -227,47 +201,26 @@ def ray_figure(
     colour: (S, 3) in [0, 1], of the samples; then the bars of the weights have it. Raises
     ValueError for unequal lengths.
     """
-    if (
-        z.shape != density.shape
-        or z.ndim != 1
-        or (colour is not None and colour.shape != (len(z), 3))
-    ):
+    shapes = [tuple(x.shape) for x in (z, density, colour) if x is not None]
+    if z.ndim != 1 or shapes not in ([shapes[0]] * 2, [shapes[0]] * 2 + [(len(z), 3)]):
         raise ValueError(
-            f"z and density must be (S,) and colour (S, 3), got {tuple(z.shape)}, {tuple(density.shape)}"
-            + ("" if colour is None else f", {tuple(colour.shape)}")
+            f"z and density must be (S,) and colour (S, 3), got {', '.join(map(str, shapes))}"
         )
     density, length = density.detach(), torch.full((1, 1), float(delta), dtype=density.dtype)
-    z, through, weights = (
-        x.numpy()
-        for x in (z, transmittance(density[None], length)[0], composite(density[None], length)[0])
-    )
-    figure = Figure(figsize=(6.8, 4.6), dpi=110)
-    top, middle, bottom = figure.subplots(3, 1, sharex=True)
-    top.fill_between(z, density, step="mid", color="#c9cfdd", lw=0)
-    top.step(z, density, where="mid", color=COLOURS[0], lw=1.3)
-    middle.step(z, through, where="mid", color=COLOURS[1], lw=1.5)
-    middle.set_ylim(-0.05, 1.08)
-    bottom.bar(
-        z,
-        weights,
-        width=0.9 * delta,
-        color=COLOURS[2] if colour is None else colour.detach().clamp(0, 1).numpy(),
-        edgecolor="#5f6b7a",
-        lw=0.4,
-    )
-    bottom.set_xlabel("distance from the camera", fontsize=9)
-    for axes, name in (
-        (top, "density\n$\\tau_i$"),
-        (middle, "light left\n$T_i$"),
-        (bottom, "weight\n$w_i$"),
-    ):
-        axes.set_ylabel(name, fontsize=9, rotation=0, ha="right", va="center")
-        axes.tick_params(labelsize=8)
-        axes.grid(color="#e9ebef", lw=0.7)
-        axes.set_axisbelow(True)
-        for spine in ("top", "right"):
-            axes.spines[spine].set_visible(False)
-    top.set_title(title, fontsize=11, weight="bold", loc="left")
+    through, weights = (f(density[None], length)[0].numpy() for f in (transmittance, composite))
+    figure = Figure(figsize=(6.8, 4.6))
+    panels = figure.subplots(3, 1, sharex=True)
+    panels[0].fill_between(z, density, step="mid", color="#c9cfdd", lw=0)
+    panels[0].step(z, density, where="mid", color=COLOURS[0], lw=1.3)
+    panels[1].step(z, through, where="mid", color=COLOURS[1], lw=1.5)
+    panels[1].set_ylim(-0.05, 1.08)
+    fill = COLOURS[2] if colour is None else colour.detach().clamp(0, 1).numpy()
+    panels[2].bar(z, weights, width=0.9 * delta, color=fill, edgecolor=SOFT, lw=0.4)
+    panels[2].set_xlabel("distance from the camera")
+    names = ("density\n$\\tau_i$", "light left\n$T_i$", "weight\n$w_i$")
+    for axes, name in zip(panels, names, strict=True):
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+    panels[0].set_title(title, fontsize=11, weight="bold", loc="left")
     figure.align_ylabels()
     figure.tight_layout()
     return figure
@@ -282,37 +235,20 @@ def mesh_figure(mesh, title: str = ""):
 
     x, y, z = np.asarray(mesh.vertices, dtype=np.float32).T
     i, j, k = np.asarray(mesh.faces, dtype=np.int32).T
-    colour = [
-        "#" + bytes(row).hex()
-        for row in np.asarray(mesh.visual.vertex_colors, dtype=np.uint8)[:, :3]
-    ]
-    figure = go.Figure(
-        go.Mesh3d(
-            x=x,
-            y=y,
-            z=z,
-            i=i,
-            j=j,
-            k=k,
-            vertexcolor=colour,
-            hoverinfo="skip",
-            flatshading=False,
-            lighting=dict(ambient=0.85, diffuse=0.25, specular=0.02, roughness=0.9),
-        )
-    )
-    axis = dict(visible=False, range=[-1, 1])
+    shades = np.asarray(mesh.visual.vertex_colors, dtype=np.uint8)[:, :3]
+    light = {"ambient": 0.85, "diffuse": 0.25, "specular": 0.02, "roughness": 0.9}
+    how = {"hoverinfo": "skip", "flatshading": False, "lighting": light}
+    colours = ["#" + bytes(shade).hex() for shade in shades]
+    figure = go.Figure(go.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, vertexcolor=colours, **how))
+    axis = {"visible": False, "range": [-1, 1]}
+    camera = {"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0.7, "y": 0.5, "z": 1.2}}
     figure.update_layout(
         width=480,
         height=480,
         title=title,
-        margin=dict(l=0, r=0, t=40 if title else 0, b=0),
-        scene=dict(
-            xaxis=axis,
-            yaxis=axis,
-            zaxis=axis,
-            aspectmode="cube",
-            camera=dict(up=dict(x=0, y=1, z=0), eye=dict(x=0.7, y=0.5, z=1.2)),
-        ),
+        margin={"l": 0, "r": 0, "t": 40 if title else 0, "b": 0},
+        scene={"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube"},
+        scene_camera=camera,
     )
     return figure
 
@@ -325,36 +261,28 @@ def mesh_picture(mesh, camera: Camera, size: int = 128) -> Tensor:
     """
     import numpy as np
 
+    faces = np.asarray(mesh.faces)
     corner = torch.as_tensor(np.asarray(mesh.vertices), dtype=torch.float64)[
-        torch.as_tensor(np.asarray(mesh.faces))
+        torch.as_tensor(faces)
     ]  # (F, 3, 3)
-    look = corner.mean(1) - camera.position
-    front = ((corner[:, 1] - corner[:, 0]).cross(corner[:, 2] - corner[:, 0], dim=1) * look).sum(
-        1
-    ) < 0
-    order = front.nonzero().squeeze(1)
-    order = order[look[order].norm(dim=1).argsort(descending=True)].numpy()
-    colour = (
-        np.asarray(mesh.visual.vertex_colors)[:, :3][np.asarray(mesh.faces)[order]].mean(1) / 255
-    )
+    away = corner.mean(1) - camera.position
+    normal = (corner[:, 1] - corner[:, 0]).cross(corner[:, 2] - corner[:, 0], dim=1)
+    front = ((normal * away).sum(1) < 0).nonzero().squeeze(1)
+    order = front[away[front].norm(dim=1).argsort(descending=True)].numpy()
+    colour = np.asarray(mesh.visual.vertex_colors)[:, :3][faces[order]].mean(1) / 255
     figure = Figure(figsize=(1, 1), dpi=2 * size, facecolor="white")  # twice as fine, then averaged
     canvas, axes = FigureCanvasAgg(figure), figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, size), ylim=(size, 0))
     axes.set_axis_off()
-    axes.add_collection(
-        PolyCollection(
-            project(corner[order], camera, size).numpy(),
-            facecolors=colour,
-            edgecolors=colour,
-            linewidths=0.1,
-            antialiaseds=False,
-        )
-    )
+    triangles = project(corner[order], camera, size).numpy()
+    how = {"facecolors": colour, "edgecolors": colour, "linewidths": 0.1, "antialiaseds": False}
+    axes.add_collection(PolyCollection(triangles, **how))
     canvas.draw()
     drawn = torch.from_numpy(np.array(canvas.buffer_rgba())[..., :3]).permute(2, 0, 1).float() / 255
     return torch.nn.functional.avg_pool2d(drawn, 2)
 
 
+@style.look()
 def objects_figure(rows: Sequence[Mapping], title: str = "", credit: str = "") -> Figure:
     """Methods by what their objects are: a line a method, a colour a prompt, dots with 95 %
     intervals over seeds.
@@ -366,63 +294,44 @@ def objects_figure(rows: Sequence[Mapping], title: str = "", credit: str = "") -
     """
     if not rows:
         raise ValueError("nothing to show: give at least one row")
-    methods, prompts = (
-        list(dict.fromkeys(row[key] for row in rows)) for key in ("method", "prompt")
+    seeds = {row["method"]: row["scenes"] for row in rows}
+    methods, prompts, most = (
+        list(seeds),
+        dict.fromkeys(r["prompt"] for r in rows),
+        max(seeds.values()),
     )
-    figure = Figure(figsize=(9.6, 1.35 + 0.33 * len(methods)), dpi=100)
-    panels = figure.subplots(1, 3, sharey=True)
-    spread = 0.3 / max(1, len(prompts) - 1)
-    for k, prompt in enumerate(prompts):
-        style = {"color": COLOURS[k % len(COLOURS)], "ms": 6, "lw": 1.2, "capsize": 2}
-        for row in (row for row in rows if row["prompt"] == prompt):
-            y = methods.index(row["method"]) + (k - (len(prompts) - 1) / 2) * spread
-            if row["distinct"] > row["reached"]:
-                panels[0].plot(row["distinct"], y, "o", mfc="white", color=style["color"], ms=6)
-            panels[0].plot(row["reached"], y, "o", color=style["color"], ms=6)
-            for panel, name in zip(panels[1:], ("distance", "pairwise"), strict=True):
-                if row[name] is not None:
-                    value, low, high = row[name]
-                    panel.errorbar(
-                        value,
-                        y,
-                        xerr=[[max(value - low, 0)], [max(high - value, 0)]],
-                        fmt="o",
-                        **style,
-                    )
-        panels[0].plot([], [], "o", color=style["color"], label=prompt)
-    scenes = max(row["scenes"] for row in rows)
-    of = {row["method"]: row["scenes"] for row in rows}
-    names = [name if of[name] == scenes else f"{name} ({of[name]} seeds)" for name in methods]
-    panels[0].set_yticks(range(len(methods)), names, fontsize=9)
-    panels[0].set_ylim(len(methods) - 0.4, -0.6)
-    panels[0].set_xlim(-0.3, scenes + 0.3)
-    panels[0].xaxis.get_major_locator().set_params(integer=True)
+    figure = Figure(figsize=(9.6, 1.35 + 0.33 * len(methods)))
     heads = (
-        f"different objects from {scenes} seeds\n(hollow: however far from one)",
+        f"different objects from {most} seeds\n(hollow: however far from one)",
         "distance to the nearest true object\n(left is better)",
         "distance between the seeds' objects",
     )
-    for panel, head in zip(panels, heads, strict=True):
-        panel.set_title(head, fontsize=9)
-        panel.grid(color="0.92")
-        panel.set_axisbelow(True)
-        panel.tick_params(labelsize=8.5, length=0)
-        for side in ("top", "right", "left"):
-            panel.spines[side].set_visible(False)
+    panels = style.dot_panels(figure, heads)
+    spread = 0.3 / max(1, len(prompts) - 1)
+    for k, prompt in enumerate(prompts):
+        colour = COLOURS[k % len(COLOURS)]
+        for row in (row for row in rows if row["prompt"] == prompt):
+            y = methods.index(row["method"]) + (k - (len(prompts) - 1) / 2) * spread
+            if row["distinct"] > row["reached"]:
+                panels[0].plot(row["distinct"], y, "o", mfc="white", color=colour, ms=6)
+            panels[0].plot(row["reached"], y, "o", color=colour, ms=6)
+            for panel, name in zip(panels[1:], ("distance", "pairwise"), strict=True):
+                if row[name] is not None:
+                    style.dot(panel, Estimate(*row[name]), y, colour)
+        panels[0].plot([], [], "o", color=colour, label=prompt)
+    names = [name if seeds[name] == most else f"{name} ({seeds[name]} seeds)" for name in methods]
+    panels[0].set_yticks(range(len(methods)), names)
+    panels[0].set(xlim=(-0.3, most + 0.3), ylim=(len(methods) - 0.4, -0.6))
+    panels[0].xaxis.get_major_locator().set_params(integer=True)
     for panel in panels[1:]:
         panel.set_xlim(left=0)
         panel.locator_params(axis="x", nbins=5)
     high = figure.get_figheight()
     figure.tight_layout(rect=(0, 0.36 / high, 1, 1 - (0.28 if title else 0) / high))
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="lower right",
-        ncols=len(prompts),
-        fontsize=8.5,
-        frameon=False,
-    )
-    figure.text(0.01, 1 - 0.08 / high, title, fontsize=11, weight="bold", va="top")
-    figure.text(0.01, 0.06 / high, credit, fontsize=6.5, color="0.4")
+    named = panels[0].get_legend_handles_labels()
+    figure.legend(*named, loc="lower right", ncols=len(prompts))
+    style.title(figure, title)
+    style.credit(figure, credit)
     return figure
 
 
@@ -430,14 +339,11 @@ def _named(scenes):
     """Scenes by label: one scene has none, those of a sequence are numbered from 1."""
     if isinstance(scenes, Scene):
         return {"": scenes}
-    named = (
-        dict(scenes)
-        if isinstance(scenes, Mapping)
-        else {str(i): scene for i, scene in enumerate(scenes, 1)}
-    )
-    if not named:
+    if not isinstance(scenes, Mapping):
+        scenes = {str(i): scene for i, scene in enumerate(scenes, 1)}
+    if not scenes:
         raise ValueError("no scene to show; give one, or several as {label: scene}")
-    return named
+    return dict(scenes)
 
 
 def _upright(points):

@@ -1,0 +1,102 @@
+"""What the measurements behind the lessons share: cells that are kept, and tables that say how they
+were made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+import typer
+from tqdm import tqdm
+
+from ..cameras import HELD_OUT, Camera
+from ..files import write_file
+from ..metrics.estimates import mean
+from ..scene import Scene
+from ..studies.store import Content, Store
+
+JUDGED = f"{len(HELD_OUT)} held-out cameras, 64 px"
+
+
+@dataclass(frozen=True)
+class Table:
+    """The table that `python -m dsd_lab.course.NAME` makes, NAME.json beside this file.
+
+    packages: whose versions it states.
+    """
+
+    name: str
+    packages: Sequence[str] = ("torch", "dsd_lab")
+
+    @property
+    def path(self) -> Path:
+        return Path(__file__).parent / f"{self.name}.json"
+
+    def fill(
+        self, folder: Path | None, identity: dict, cells: Sequence, compute: Callable[..., Content]
+    ) -> list[Content]:
+        """What is made of cells, kept in `folder`; ends the command if Ctrl-C stops it."""
+        store = Store.begin(folder or Path("results") / self.name, {"table": self.name} | identity)
+        contents = store.fill(cells, compute, lambda f, some: map(f, tqdm(some, disable=None)))
+        if None in contents:
+            typer.echo("stopped early; the same command goes on")
+            raise typer.Exit(1)
+        return contents
+
+    def scenes(
+        self,
+        folder: Path | None,
+        identity: dict,
+        groups: Mapping[tuple[str, ...], Sequence[int]],
+        distil: Callable[..., Scene],
+        judge: Callable[..., dict],
+        cameras: Sequence[Camera] = HELD_OUT,
+    ) -> list[dict]:
+        """A row for each group of seeds: what `judge(*group, views)` says of how its scenes look
+        from cameras, (seeds, V, 3, 64, 64) in [0, 1], and the seconds that one took.
+
+        distil: makes a scene, `distil(*group, seed, progress)`.
+        """
+
+        def compute(cell):
+            began, last = time.perf_counter(), deque(maxlen=1)
+            scene = distil(*cell, last.append)
+            if not (last and last[0].finished):
+                raise KeyboardInterrupt
+            seconds = round(time.perf_counter() - began, 1)
+            return Content({"seconds": seconds}, {"views": scene.images(cameras, 64).cpu()})
+
+        cells = [(*group, seed) for group, seeds in groups.items() for seed in seeds]
+        contents = iter(self.fill(folder, identity | {"cells": cells}, cells, compute))
+        rows = []
+        for group, seeds in groups.items():
+            own = [next(contents) for _ in seeds]
+            views = torch.stack([content.tensors["views"] for content in own])
+            seconds = mean(content.facts["seconds"] for content in own)
+            rows.append(judge(*group, views) | {"seconds": seconds})
+        return rows
+
+    def write(self, facts: dict, **content) -> None:
+        """Write the table: how it was made, and its content."""
+        about = {
+            "command": f"python -m dsd_lab.course.{self.name}",
+            **facts,
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            **{name: version(name) for name in self.packages},
+        }
+        write_file(self.path, json.dumps({"about": about, **content}, indent=1) + "\n")
+
+    def load(self) -> dict:
+        """The table: "about", which says what was run, and its content."""
+        return json.loads(self.path.read_text(encoding="utf-8"))

@@ -1,0 +1,136 @@
+"""A folder of cells: each is computed once and kept in a file of its own, whole or not at all.
+
+`study.json` says what the folder is of; `cells/` holds a file a cell. Killed at any moment, nothing
+is lost but the cells under way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..files import prepare_folder, write_file, write_whole
+
+HEADER, CELLS = "study.json", "cells"
+
+
+class Content(NamedTuple):
+    """What a cell comes to: facts, as JSON has them, and tensors by name."""
+
+    facts: dict
+    tensors: dict[str, Tensor] = {}
+
+
+@dataclass(frozen=True)
+class Store:
+    """The cells of a study. identity: what they are of; about: what else is good to know."""
+
+    folder: Path
+    identity: dict
+    about: dict
+
+    @classmethod
+    def begin(cls, path: str | Path, identity: dict, about: dict | None = None) -> Store:
+        """The store in the folder `path`, which is made, or the one that was begun there. Raises
+        ValueError if that is another study's.
+        """
+        folder = prepare_folder(path)
+        (folder / CELLS).mkdir(exist_ok=True)
+        identity = json.loads(json.dumps(identity))  # tuples become lists, as when read back
+        if not (folder / HEADER).exists():
+            header = {"identity": identity, "about": about or {}}
+            write_file(folder / HEADER, json.dumps(header, ensure_ascii=False, indent=1) + "\n")
+        store = cls.open(folder)
+        for name, found, wanted in _differences(store.identity, identity):
+            raise ValueError(
+                f"{folder} was begun with {name} {found}, not {wanted}; a study goes on as it was "
+                "begun: give another folder"
+            )
+        return store
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """The store that was begun in a folder. Raises ValueError if there is none."""
+        file = Path(path).expanduser() / HEADER
+        try:
+            return cls(file.parent, **json.loads(file.read_text(encoding="utf-8")))
+        except OSError:
+            raise ValueError(f"no study in {file.parent}: it has no {HEADER}") from None
+        except (ValueError, TypeError):
+            raise ValueError(f"{file} is damaged, or not a study's; give another folder") from None
+
+    def load(self, k: int) -> Content | None:
+        """Cell k; None if it is not there, is damaged, or belongs to another study."""
+        try:
+            with safe_open(self._file(k), "pt") as file:
+                notes = file.metadata() or {}
+                if notes.get("study") != self._mark:
+                    return None
+                names = file.keys()
+                tensors = {name: file.get_tensor(name) for name in names}
+        except (OSError, SafetensorError):
+            return None
+        return Content(json.loads(notes["facts"]), tensors)
+
+    def save(self, k: int, content: Content) -> None:
+        """Keep cell k, whole or not at all."""
+        notes = {"study": self._mark, "facts": json.dumps(content.facts)}
+        write_whole(self._file(k), lambda place: save_file(content.tensors, place, notes))
+
+    def fill(
+        self, cells: Sequence, compute: Callable[..., Content], map: Callable[..., Iterator] = map
+    ) -> list[Content | None]:
+        """Compute the cells that are missing, keeping each as it comes, and return all of them:
+        None for those that Ctrl-C has left out.
+
+        compute: from one of `cells` to its content. map: the builtin, or an executor's. Raises
+        ValueError if another process fills the folder.
+        """
+        try:
+            with FileLock(self.folder / CELLS / ".lock", timeout=0):
+                missing = [k for k in range(len(cells)) if self.load(k) is None]
+                contents = map(compute, [cells[k] for k in missing])
+                for k, content in zip(missing, contents, strict=True):
+                    self.save(k, content)
+        except Timeout:
+            raise ValueError(
+                f"{self.folder} is being written to by another study; wait for it, or begin in "
+                "another folder"
+            ) from None
+        except KeyboardInterrupt:
+            pass
+        return [self.load(k) for k in range(len(cells))]
+
+    def _file(self, k: int) -> Path:
+        return self.folder / CELLS / f"{k:05d}.safetensors"
+
+    @property
+    def _mark(self) -> str:
+        text = json.dumps(self.identity, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _differences(found: dict, wanted: dict, name: str = "") -> Iterator[tuple[str, str, str]]:
+    """(name, found, wanted) of each entry in which two nested dicts differ."""
+    for key in found | wanted:
+        old, new = found.get(key), wanted.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{name}{key} ")
+        elif old != new:
+            yield (
+                f"{name}{key}",
+                *(
+                    textwrap.shorten(json.dumps(value, ensure_ascii=False), 160)
+                    for value in (old, new)
+                ),
+            )
