@@ -214,53 +214,30 @@ def train(
     device: Annotated[
         str,
         typer.Option(
-            help="auto or cpu; for several: `accelerate launch -m dsd_lab.cli train ...`."
+            help="auto, cpu, cuda, ...; for several: `accelerate launch -m dsd_lab.cli train ...`."
         ),
     ] = "auto",
     every: Annotated[int, typer.Option(help="Steps between checkpoints and pictures.")] = 250,
 ) -> None:
-    """Train a mini: a small, complete text-to-image pipeline, written as a diffusers folder."""
-    from dataclasses import replace
+    """Train a mini: a small, complete pipeline, written as a diffusers folder."""
+    from .checks import at_least
+    from .files import prepare_folder, write_file
+    from .minis import task_of
+    from .minis import train as run_training
+    from .priors.network import pick_device
+    from .viz.pictures import png
 
-    from .cameras import orbit
-    from .minis.exams import sample
-    from .minis.text_to_image import RECIPES, Recipe, TrainingSet
-    from .minis.text_to_image import train as run_training
-    from .viz.pictures import png, sheet
-    from .worlds import folder, icons
+    at_least("every", every)
+    pick_device(device)
+    folder = prepare_folder(out / "samples")
+    settings = {"steps": steps, "autoencoder_steps": autoencoder_steps, "batch": batch}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    task = task_of(world, seed=seed, precision=precision, **settings)
 
-    given = {"steps": steps, "autoencoder_steps": autoencoder_steps, "batch": batch}
-    given = {name: value for name, value in given.items() if value is not None}
-    if world == "toybox-novel-view":
-        from .minis.novel_view import RECIPE, ViewPairs, train_novel_view
+    def samples(mini, step):
+        write_file(folder / f"{step:06d}.png", png(task.preview(mini, f"step {step}")))
 
-        recipe = replace(RECIPE, seed=seed, precision=precision, **given)
-        train_novel_view(ViewPairs.toys(), out, recipe, device=device, every=every)
-        typer.echo(f'{out}: a pipeline folder; dsd_lab.load_prior("{out}") opens it')
-        return
-    recipe = replace(RECIPES.get(world, Recipe()), seed=seed, precision=precision, **given)
-    data = (
-        TrainingSet.toys()
-        if world == "toybox"
-        else TrainingSet.of(icons() if world == "icons" else folder(world))
-    )
-    shown = list(dict.fromkeys(texts[0] for texts in data.captions))[
-        :: max(1, len(data.captions) // 64)
-    ][:6]
-
-    def pictures(pipe, step):
-        from .files import write_file
-        from .priors import PipelinePrior
-
-        prior = PipelinePrior(pipe, device="cpu")
-        made = sample(prior, shown, range(8), 25, 4.0, cameras=orbit(8) if prior.cameras else None)
-        (out / "samples").mkdir(exist_ok=True)
-        write_file(
-            out / "samples" / f"{step:06d}.png",
-            png(sheet(dict(zip(shown, made, strict=True)), title=f"step {step}")),
-        )
-
-    run_training(data, out, recipe, device=device, every=every, samples=pictures)
+    run_training(task, out, device=device, every=every, samples=samples)
     typer.echo(f'{out}: a pipeline folder; dsd_lab.load_prior("{out}") opens it')
 
 
@@ -283,35 +260,28 @@ def quality(
     """Measure a mini: whether samples show what was asked for, how near they are to the training's
     pictures, how diverse.
     """
-    from dataclasses import asdict
-
     from tqdm import tqdm
 
     from .minis.card import write_card
-    from .minis.exams import measure
-    from .priors import MODELS, load_pipeline, load_prior
+    from .minis.exams import exam_of
+    from .priors import MINIS, MODELS, load_pipeline, load_prior
     from .worlds import folder, icons, toy_shop
 
     if world is None:
         prior = load_prior(name)
-    elif world == "toybox-novel-view":
-        prior = load_pipeline(name, name=Path(name).name)
     else:
-        seen = icons() if world == "icons" else toy_shop() if world == "toybox" else folder(world)
+        worlds = {"icons": icons, "toybox": toy_shop, "toybox-novel-view": lambda: None}
+        seen = worlds[world]() if world in worlds else folder(world)
         prior = load_pipeline(name, world=seen, name=Path(name).name)
-    if prior.asked_by == "picture":
-        from .minis.exam_novel_view import measure, write_card
+    exam = exam_of(prior)
     with tqdm(unit=" of them", disable=None) as bar:
-        measured, samples = measure(
-            prior,
-            steps=steps,
-            progress=lambda _: bar.update(),
-            **({} if cfg is None else {"cfg": cfg}),
-        )
-    for key, value in asdict(measured).items():
+        measured, samples = exam.measure(steps, cfg, lambda _: bar.update())
+    for key, value in measured.items():
         typer.echo(f"{key:<16} {value:.3f}" if isinstance(value, float) else f"{key:<16} {value}")
     if card:
-        write_card(prior, measured, samples, MODELS / name if world is None else Path(name))
+        write_card(
+            exam, measured, samples, MODELS / name if name in MINIS else Path(name).expanduser()
+        )
 
 
 @app.command()

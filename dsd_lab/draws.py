@@ -28,6 +28,12 @@ def check_seeds(seeds: Sequence[int]) -> list[int]:
     return [int(seed) for seed in seeds]
 
 
+def generator_of(*parts: int | str) -> torch.Generator:
+    """A generator on the CPU that depends on its arguments alone."""
+    digest = hashlib.sha256(" ".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
 def starting_noise(
     seeds: Sequence[int], shape: tuple[int, ...], dtype=torch.float32, device="cpu"
 ) -> Tensor:
@@ -42,8 +48,7 @@ def starting_noise(
 def run_generator(seed: int) -> torch.Generator:
     """The generator of a seed's run, made from the seed and the word "run"."""
     (seed,) = check_seeds([seed])
-    digest = hashlib.sha256(f"{seed} run".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return generator_of(seed, "run")
 
 
 class Draws:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import os
 import re
 import tempfile
@@ -73,3 +74,8 @@ def write_file(path: str | Path, content: bytes | str) -> Path:
     """Write bytes or text (as UTF-8), whole or not at all."""
     data = content.encode() if isinstance(content, str) else content
     return write_whole(path, lambda place: place.write_bytes(data))
+
+
+def write_json(path: str | Path, value: object) -> Path:
+    """Write a value as JSON, whole or not at all."""
+    return write_file(path, json.dumps(value, indent=1) + "\n")

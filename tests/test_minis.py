@@ -1,4 +1,4 @@
-"""Every mini that is shipped: its folder is whole and small, and holds nothing that could run code."""
+"""Every shipped mini: its folder is whole and small, and holds nothing that could run code."""
 
 import hashlib
 

@@ -1,39 +1,27 @@
-"""The measure of a mini, on a stand-in whose samples are known, and the card that is written about
-it.
-"""
+"""The exams of minis, on stand-ins whose samples are known, and the cards that are written."""
 
 import dataclasses
 import hashlib
 import json
-import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from jinja2 import UndefinedError
+from PIL import Image
+from safetensors.torch import save_file
 
 from dsd_lab.cameras import Camera
 from dsd_lab.metrics import distances, mean_pairwise
-from dsd_lab.minis import exams as measures
-from dsd_lab.minis.card import write_card
-from dsd_lab.minis.exams import (
-    VIEWS,
-    Judge,
-    Quality,
-    ViewQuality,
-    colour_and_kind,
-    colour_histogram,
-    measure,
-    quality,
-    sample,
-    seconds_a_prediction,
-    view_quality,
-)
-from dsd_lab.minis.text_to_image import held_out_pairs
+from dsd_lab.minis import exams, judge
+from dsd_lab.minis.card import card, write_card
+from dsd_lab.minis.exams import NovelViewExam, PictureExam, ToyExam, exam_of, sample
+from dsd_lab.minis.judge import VIEWS, Judge, colour_histogram
+from dsd_lab.priors import MINIS, MODELS, load_prior
 from dsd_lab.worlds import ToyboxWorld, toy_shop
 from dsd_lab.worlds.pictures import PictureWorld, Source
 from dsd_lab.worlds.toybox.toys import with_article
-from dsd_lab.worlds.toybox.world import COLOURS, KINDS
+from dsd_lab.worlds.toybox.world import COLOURS, KINDS, colour_and_kind, held_out_pairs
 
 SIDE = 4
 
@@ -55,13 +43,11 @@ class Flat:
     loses 0.1 of everything.
     """
 
-    name, lossy, cameras = "flat", 0.1, None
+    name, lossy, cameras, asked_by = "flat", 0.1, None, "prompt"
 
     def __init__(self, greys):
         self.greys, self.world = greys, world()
         self.prompts = self.world.prompts
-        self.unet, self.vae = nn.Linear(2, 1, bias=False), nn.Linear(3, 1, bias=False)
-        self.pipe = SimpleNamespace(text_encoder=nn.Linear(5, 1, bias=False))
 
     def noise(self, seeds):
         return torch.tensor(list(seeds))
@@ -76,14 +62,11 @@ class Flat:
     def decode(self, x):
         return x
 
-    def predict(self, x, t, cond, terms):
-        assert terms == ("cond",) and cond == "dark"
-        return {"cond": None}
-
 
 @pytest.fixture
 def flat(monkeypatch):
-    """DDIM from seed k of a prompt gives the k-th of its greys."""
+    """DDIM from seed k of a prompt gives the k-th of its greys; three seeds."""
+    monkeypatch.setattr(PictureExam, "seeds", range(3))
     prior = Flat({"dark": [0.0, 0.1, 0.9], "bright": [1.0, 0.8, 0.6]})
 
     def fake(own, noise, cond, steps, cfg):
@@ -93,7 +76,7 @@ def flat(monkeypatch):
             images=grey[:, None, None, None].expand(-1, 3, SIDE, SIDE).contiguous()
         )
 
-    monkeypatch.setattr(measures, "ddim", fake)
+    monkeypatch.setattr(exams, "ddim", fake)
     return prior
 
 
@@ -108,7 +91,7 @@ def shares(monkeypatch):
             precision=SimpleNamespace(value=0.75), recall=SimpleNamespace(value=0.25)
         )
 
-    monkeypatch.setattr(measures, "precision_recall", fake)
+    monkeypatch.setattr(exams, "precision_recall", fake)
     return asked
 
 
@@ -121,23 +104,28 @@ def test_samples_come_from_the_same_seeds_for_every_prompt(flat):
 
 
 def test_numbers_worked_out_by_hand(flat, shares):
-    measured, made = quality(flat, range(3), steps=9, cfg=2.0)
+    measured, made = exam_of(flat).measure(9, 2.0)
     assert made.shape == (2, 3, 3, SIDE, SIDE) and shares == [(6, 66)]
-    assert (measured.prompts, measured.samples, measured.steps, measured.cfg) == (2, 6, 9, 2.0)
+    assert (measured["prompts"], measured["samples"], measured["steps"], measured["cfg"]) == (
+        2,
+        6,
+        9,
+        2.0,
+    )
     near = 0.003  # greys are kept in 256 steps
     # "dark" at 0.9 is nearest to a bright picture; 0.6 is nearest to bright's 0.68
-    assert measured.accuracy == pytest.approx(5 / 6)
-    assert measured.data_accuracy == 1
+    assert measured["accuracy"] == pytest.approx(5 / 6)
+    assert measured["data_accuracy"] == 1
     # own pictures: 0, 0.1 on; 0.9 to 0.32: 0.58; 1, 0.8 on; 0.6 to 0.68: 0.08
-    assert measured.distance == pytest.approx((0.58 + 0.08) / 6, abs=near)
+    assert measured["distance"] == pytest.approx((0.58 + 0.08) / 6, abs=near)
     # within 0.05 of any picture: all but 0.6
-    assert measured.near_copies == pytest.approx(5 / 6)
+    assert measured["near_copies"] == pytest.approx(5 / 6)
     # 0, 0.1, 0.9 are 0.6 apart on average; 1, 0.8, 0.6 are 4/15
-    assert measured.pairwise == pytest.approx((0.6 + 0.8 / 3) / 2, abs=1e-6)
+    assert measured["pairwise"] == pytest.approx((0.6 + 0.8 / 3) / 2, abs=1e-6)
     # 33 points 0.01 apart: mean distance (33 + 1) / 3 of a step
-    assert measured.data_pairwise == pytest.approx(0.34 / 3, abs=near)
-    assert measured.reconstruction == pytest.approx(20, abs=1e-4)  # -10 log10(0.1^2)
-    assert (measured.precision, measured.recall) == (0.75, 0.25)
+    assert measured["data_pairwise"] == pytest.approx(0.34 / 3, abs=near)
+    assert measured["reconstruction"] == pytest.approx(20, abs=1e-4)  # -10 log10(0.1^2)
+    assert (measured["precision"], measured["recall"]) == (0.75, 0.25)
 
 
 def test_data_accuracy_leaves_each_picture_out(flat, shares, monkeypatch):
@@ -147,22 +135,22 @@ def test_data_accuracy_leaves_each_picture_out(flat, shares, monkeypatch):
     label = flat.world.label.clone()
     label[10] = 1
     monkeypatch.setattr(flat, "world", dataclasses.replace(flat.world, label=label))
-    measured, _ = quality(flat, range(3))
-    assert 1 - 3 / 66 - 1e-9 <= measured.data_accuracy <= 1 - 1 / 66 + 1e-9
+    measured, _ = exam_of(flat).measure()
+    assert 1 - 3 / 66 - 1e-9 <= measured["data_accuracy"] <= 1 - 1 / 66 + 1e-9
 
 
 def test_near_copies_count_at_the_threshold(flat, shares):
     flat.greys = {
-        "dark": [0.32 + measures.NEAR_COPY + 0.01] * 3,
-        "bright": [0.68 - measures.NEAR_COPY + 0.01] * 3,
+        "dark": [0.32 + exams.NEAR_COPY + 0.01] * 3,
+        "bright": [0.68 - exams.NEAR_COPY + 0.01] * 3,
     }
-    assert quality(flat, range(3))[0].near_copies == pytest.approx(0.5)
+    assert exam_of(flat).measure()[0]["near_copies"] == pytest.approx(0.5)
 
 
 def test_a_prior_without_its_pictures_is_refused(flat):
     flat.world = None
     with pytest.raises(ValueError, match="nothing to compare"):
-        measure(flat)
+        exam_of(flat)
 
 
 # ---- a mini that is told the camera --------------------------------------------------------------
@@ -214,7 +202,7 @@ class Shop:
     camera asked for.
     """
 
-    name, cameras, lossy = "shop", "any", 0.1
+    name, cameras, lossy, asked_by = "shop", "any", 0.1, "prompt"
     decode, encode = Flat.decode, Flat.encode
 
     def __init__(self, world, wrong=None):
@@ -261,11 +249,12 @@ def few(monkeypatch):
     world = ToyboxWorld(tuple(prompts), toys, n // 8, n, (), torch.empty(len(n), 0, 3, 8, 8))
     asked = []
     monkeypatch.setattr(
-        measures, "toy_shop", lambda per_kind, first: asked.append((per_kind, first)) or world
+        exams, "toy_shop", lambda per_kind, first: asked.append((per_kind, first)) or world
     )
-    monkeypatch.setattr(measures, "render", drawn)
+    for module in (exams, judge):
+        monkeypatch.setattr(module, "render", drawn)
     monkeypatch.setattr(
-        measures,
+        exams,
         "ddim",
         lambda own, noise, cond, steps, cfg: SimpleNamespace(images=own.pictures(noise, cond)),
     )
@@ -285,15 +274,15 @@ def test_the_words_of_a_toys_prompt():
 
 def test_true_toys_are_right_in_everything(few):
     world, asked = few
-    measured, made = measure(Shop(world), steps=9, cfg=2.0)
-    assert isinstance(measured, ViewQuality) and made.shape == (15, 2, len(VIEWS), 3, 8, 8)
-    assert (measured.prompts, measured.samples, measured.steps, measured.cfg) == (
+    measured, made = exam_of(Shop(world)).measure(9, 2.0)
+    assert made.shape == (15, 2, len(VIEWS), 3, 8, 8)
+    assert (measured["prompts"], measured["samples"], measured["steps"], measured["cfg"]) == (
         15,
         15 * 2 * 4,
         9,
         2.0,
     )
-    assert asked == [(measures.UNSEEN, len(world) // len(KINDS))]
+    assert asked == [(exams.UNSEEN, len(world) // len(KINDS))]
     for name in (
         "kind",
         "seen_kind",
@@ -304,8 +293,8 @@ def test_true_toys_are_right_in_everything(few):
         "data_kind",
         "data_colour",
     ):
-        assert getattr(measured, name) == 1, name
-    assert measured.reconstruction == pytest.approx(20, abs=1e-4)
+        assert measured[name] == 1, name
+    assert measured["reconstruction"] == pytest.approx(20, abs=1e-4)
 
 
 def test_what_was_held_out_is_not_among_what_was_learned(few, monkeypatch):
@@ -313,30 +302,27 @@ def test_what_was_held_out_is_not_among_what_was_learned(few, monkeypatch):
     what was left out is not.
     """
     monkeypatch.setattr(
-        measures, "NEAR_COPY", 0.02
+        exams, "NEAR_COPY", 0.02
     )  # as far as the colours are apart, and farther than the seeds
     world, _ = few
     held = {f"{with_article(f'{c} {k}')}" for c, k in held_out_pairs()} & set(world.prompts)
     assert held == {"a red apple", "an orange cactus", "a yellow car"}
-    measured, _ = view_quality(Shop(world), range(2))
-    plain_apple = (
-        1 / 15
-        # its first two toys are the red ones, which were left out; those of cactus and car are red too
-    )
-    assert measured.near_copies == pytest.approx(1 - 3 / 15 - plain_apple)
-    assert measured.distance > 0.01 and measured.data_distance > 0.01
+    measured, _ = ToyExam(Shop(world)).measure()
+    # "an apple" shows the red ones first, which were left out; "a cactus" and "a car" red ones too
+    assert measured["near_copies"] == pytest.approx(1 - 3 / 15 - 1 / 15)
+    assert measured["distance"] > 0.01 and measured["data_distance"] > 0.01
 
 
 def test_distances_within_a_kind_are_from_one_camera(few):
     world, _ = few
-    measured, _ = view_quality(Shop(world), range(2))
+    measured, _ = ToyExam(Shop(world)).measure()
     views = drawn(world.toys, VIEWS).rgb
     own = [
         distances(views[i : i + 2, 0], views[i : i + 2, 0])[0, 1] for i in (0, 8, 16)
     ]  # by seed, the first two of each kind
-    assert measured.pairwise == pytest.approx(float(sum(own)) / 3)
+    assert measured["pairwise"] == pytest.approx(float(sum(own)) / 3)
     own = [mean_pairwise(distances(views[i : i + 8, 0], views[i : i + 8, 0])) for i in (0, 8, 16)]
-    assert measured.data_pairwise == pytest.approx(sum(own) / 3)
+    assert measured["data_pairwise"] == pytest.approx(sum(own) / 3)
 
 
 def test_wrong_kinds_colours_and_sides_are_counted_where_they_belong(few):
@@ -348,24 +334,23 @@ def test_wrong_kinds_colours_and_sides_are_counted_where_they_belong(few):
         "an orange cactus": ("an orange car", 0),
         "a red apple": ("a green apple", 0),
     }  # the same of the 3 held out
-    measured, _ = view_quality(Shop(world, wrong))
-    assert measured.kind == pytest.approx(2 / 3)
-    assert measured.seen_kind == pytest.approx(8 / 9) and measured.seen_colour == pytest.approx(
-        8 / 9
-    )
-    assert measured.held_out_kind == pytest.approx(
-        2 / 3
-    ) and measured.held_out_colour == pytest.approx(2 / 3)
-    assert (measured.data_kind, measured.data_colour, measured.data_view) == (1, 1, 1)
-    turned, _ = view_quality(Shop(world, {"a yellow car": ("a yellow car", 90)}))
-    assert turned.view == pytest.approx(14 / 15)
+    measured, _ = ToyExam(Shop(world, wrong)).measure()
+    assert measured["kind"] == pytest.approx(2 / 3)
+    assert measured["seen_kind"] == pytest.approx(8 / 9) and measured[
+        "seen_colour"
+    ] == pytest.approx(8 / 9)
+    assert measured["held_out_kind"] == pytest.approx(2 / 3) and measured[
+        "held_out_colour"
+    ] == pytest.approx(2 / 3)
+    assert (measured["data_kind"], measured["data_colour"], measured["data_view"]) == (1, 1, 1)
+    turned, _ = ToyExam(Shop(world, {"a yellow car": ("a yellow car", 90)})).measure()
+    assert turned["view"] == pytest.approx(14 / 15)
 
 
 def test_the_judge_leaves_each_toy_out(few):
     world, _ = few
-    one = [
-        i for i in range(24) if i % 2 == 0 and i not in (4, 6)
-    ]  # one seed; the apples are red and orange only
+    # one seed; the apples are red and orange only
+    one = [i for i in range(24) if i % 2 == 0 and i not in (4, 6)]
     judge = Judge(
         dataclasses.replace(world, toys=world.toys.subset(one), kind_label=world.kind_label[one])
     )
@@ -399,22 +384,33 @@ def test_colours_are_counted_without_white():
     assert colour_histogram(torch.ones(3, 4, 4)).sum() == 0
 
 
-def test_seconds_are_of_one_picture(monkeypatch):
-    prior, clock = Flat({}), iter([0.1 * k * (k + 1) / 2 for k in range(100)])
-    monkeypatch.setattr(measures.time, "perf_counter", lambda: next(clock))
-    prior.noise = lambda seeds: torch.zeros(len(list(seeds)))
-    # the k-th call takes 0.1 (2 k + 1) seconds; of the calls 3, 4, 5, 6, 7 the middle one is 5
-    assert seconds_a_prediction(prior, batch=4, repeats=5) == pytest.approx(0.1 * 11 / 4)
+# ---- the card
+
+
+class Text(PictureExam):
+    """An exam whose prior is named, and that draws nothing."""
+
+    def __init__(self, prompts=("dark", "bright")):
+        super().__init__(SimpleNamespace(name="flat", prompts=prompts))
+
+
+class Toys(Text, ToyExam):
+    pass
 
 
 @pytest.fixture
-def card(tmp_path, monkeypatch):
-    """A folder with weights, and the card written into it."""
-    for part in ("unet", "vae", "checkpoint"):
+def folder(tmp_path):
+    """A mini's folder as a training leaves it: 0.8 million weights in half precision, and a
+    checkpoint.
+    """
+    for part, count in {"unet": 500_000, "vae": 300_000, "checkpoint": 900_000}.items():
         (tmp_path / part).mkdir()
-        (tmp_path / part / "model.safetensors").write_bytes(part.encode() * 100_000)
+        weights = torch.zeros(count, dtype=torch.float16)
+        save_file({"weights": weights}, tmp_path / part / "model.safetensors")
     (tmp_path / "model_index.json").write_text("{}")
     recipe = {
+        "autoencoder": None,
+        "start": None,
         "autoencoder_steps": 11,
         "autoencoder_batch": 8,
         "autoencoder_lr": 2e-3,
@@ -426,151 +422,132 @@ def card(tmp_path, monkeypatch):
         "ema": 0.999,
         "blurry": 0.05,
         "drop": 0.1,
-        "seed": 0,
     }
-    (tmp_path / "training.json").write_text(
-        json.dumps(
-            {
-                "data": "greys",
-                "pictures": 66,
-                "credit": "Greys: made here.",
-                "recipe": recipe,
-                "hardware": "one abacus",
-                "minutes": {"autoencoder": 3.0, "network": 4.0},
-            }
-        )
-    )
-    measured = Quality(
-        prompts=2,
-        samples=16,
-        steps=25,
-        cfg=4.0,
-        accuracy=0.5,
-        data_accuracy=0.625,
-        distance=0.123,
-        near_copies=0.25,
-        precision=0.75,
-        recall=0.5,
-        pairwise=0.345,
-        data_pairwise=0.456,
-        reconstruction=27.89,
-    )
-    write_card(Flat({}), measured, torch.rand(2, 3, 3, SIDE, SIDE), tmp_path)
-    return tmp_path, measured
+    facts = {
+        "data": "greys",
+        "pictures": 66,
+        "objects": 33,
+        "credit": "Greys: made here.",
+        "recipe": recipe,
+        "hardware": "one abacus",
+        "minutes": {"autoencoder": 3.0, "network": 4.0},
+    }
+    (tmp_path / "training.json").write_text(json.dumps(facts))
+    return tmp_path
 
 
-def test_the_card_holds_the_figures(card):
-    folder, measured = card
-    text = " ".join((folder / "README.md").read_text().split())
-    for part in (
-        "# flat ",
-        "v prediction",
-        "Greys: made here.",
-        "66 pictures",
-        "11 steps of 8",
-        "22 steps of 32",
-        "3 minutes",
-        "one abacus",
-        "| 50.0% | 62.5% (",
-        "closer than 0.05",
-        "| 25.0% |",
-        "| 0.123 |",
-        "| 0.345 | 0.456 |",
-        "| 0.75, 0.50 |",
-        "| 27.9 dB |",
-        'load_prior("flat")',
-        "guidance_scale=4",
-        "16 DDIM samples",
-    ):
-        assert part in text, part
-    assert "{" not in text
-    assert json.loads((folder / "quality.json").read_text()) == dataclasses.asdict(measured)
+def retold(folder, **recipe):
+    facts = json.loads((folder / "training.json").read_text())
+    facts["recipe"] |= recipe
+    (folder / "training.json").write_text(json.dumps(facts))
 
 
-def test_the_cards_sizes_are_of_what_is_shipped(card):
-    text = (card[0] / "README.md").read_text().replace("\n", " ")
-    assert "0.7 MB" in text  # "unet" and "vae" times 100,000, without the checkpoint
-    assert "0.0 million parameters" in text
-    assert math.isclose(
-        sum(f.stat().st_size for p in ("unet", "vae") for f in (card[0] / p).iterdir()), 700_000
-    )
+PICTURES = {
+    "steps": 25,
+    "cfg": 4.0,
+    "prompts": 2,
+    "samples": 16,
+    "accuracy": 0.5,
+    "data_accuracy": 0.625,
+    "distance": 0.123,
+    "near_copies": 0.25,
+    "precision": 0.75,
+    "recall": 0.5,
+    "pairwise": 0.345,
+    "data_pairwise": 0.456,
+    "reconstruction": 27.89,
+}
 
 
-def test_the_samples_are_a_picture(card):
-    from PIL import Image
+def parts_of(text, parts):
+    text = " ".join(text.split())
+    assert [part for part in parts if part not in text] == [] and "{" not in text
 
-    with Image.open(card[0] / "samples.png") as picture:
+
+def test_everything_is_written_into_the_folder(folder):
+    write_card(Text(), PICTURES, torch.rand(2, 3, 3, SIDE, SIDE), folder)
+    parts = ["# flat ", "v prediction", "Greys: made here.", "66 pictures", "11 steps of 8"]
+    parts += ["22 steps of 32", "3 minutes", "one abacus", "| 50.0% | 62.5% (", "guidance_scale=4"]
+    parts += ["closer than 0.05", "| 25.0% |", "| 0.123 |", "| 0.345 | 0.456 |", "| 0.75, 0.50 |"]
+    parts += ["| 27.9 dB |", 'load_prior("flat")', "16 DDIM samples", "license: other"]
+    parts += ["0.8 million parameters, 1.6 MB"]  # without the checkpoint
+    parts_of((folder / "README.md").read_text(), parts)
+    assert json.loads((folder / "quality.json").read_text()) == PICTURES
+    lines = (folder / "checksums.sha256").read_text().splitlines()
+    sums = dict(reversed(line.split("  ")) for line in lines)
+    assert set(sums) == {"unet/model.safetensors", "vae/model.safetensors", "model_index.json"}
+    for name, digest in sums.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    with Image.open(folder / "samples.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 100
 
 
-def test_the_card_of_a_mini_that_is_told_the_camera(card):
-    folder, _ = card
-    facts = json.loads((folder / "training.json").read_text())
-    facts |= {"data": "toybox", "credit": "Toys: made here."}
-    measured = ViewQuality(
-        prompts=144,
-        samples=1152,
-        steps=25,
-        cfg=3.0,
-        kind=0.5,
-        seen_kind=0.51,
-        seen_colour=0.52,
-        held_out_kind=0.53,
-        held_out_colour=0.54,
-        view=0.55,
-        data_kind=0.56,
-        data_colour=0.57,
-        data_view=0.58,
-        distance=0.111,
-        data_distance=0.112,
-        near_copies=0.59,
-        pairwise=0.113,
-        data_pairwise=0.114,
-        reconstruction=30.25,
-    )
-    prior = Flat({})
-    prior.prompts = [
-        with_article(f"{colour} {kind}".strip()) for kind in KINDS[:2] for colour in ("", *COLOURS)
+@pytest.mark.parametrize(
+    ("autoencoder", "parts"),
+    [
+        (None, ["license: apache-2.0", "11 steps of 8"]),
+        ("icons-mini", ["license: cc-by-4.0", "that of `icons-mini`", "Noto Emoji"]),
+    ],
+)
+def test_the_card_of_a_mini_that_takes_the_camera(autoencoder, parts, folder):
+    names = ["kind", "data_kind", "seen_kind", "seen_colour", "data_colour", "held_out_kind"]
+    names += ["held_out_colour", "view", "data_view", "near_copies"]
+    measured = {name: 0.5 + 0.01 * i for i, name in enumerate(names)}
+    measured |= {"distance": 0.111, "data_distance": 0.112, "pairwise": 0.113}
+    measured |= {"data_pairwise": 0.114, "reconstruction": 30.25, "steps": 25, "cfg": 3.0}
+    retold(folder, autoencoder=autoencoder)
+    parts += ["16 kinds", "8 colours", "guidance 3", "1152 DDIM samples", "| 50.0% | 51.0% |"]
+    parts += ["| 52.0% | |", "| 53.0% | 54.0% |", "| 55.0% | |", "| 56.0% | |", "| 57.0% | 58.0% |"]
+    parts += ["| 59.0% | |", "| 0.111 | 0.112 |", "| 0.113 | 0.114 |", "| 30.2 dB |", "256 true"]
+    text = card(Toys(), {**measured, "prompts": 144, "samples": 1152}, folder)
+    parts_of(text, parts)
+    assert ("11 steps" in text) == (autoencoder is None) != ("Noto Emoji" in text)
+
+
+def test_the_card_of_new_views(folder):
+    exam = NovelViewExam(SimpleNamespace(name="turned", prompts=()))
+    measured = {"steps": 5, "cfg": 2.0, "toys": 6, "samples": 48, "psnr": 12.34, "same_psnr": 11.5}
+    measured |= {"known_psnr": 13.5, "view": 0.875, "near": 0.1, "behind": 0.2}
+    measured |= {"reconstruction": 20.0}
+    parts = [
+        "22 steps of 32 pairs of views, 4 minutes on one abacus.",
+        "66 renders of 33",
+        "12.3 dB",
     ]
-    prior.world = SimpleNamespace(prompts=prior.prompts)
-    for autoencoder, licence in ((None, "apache-2.0"), ("icons-mini", "cc-by-4.0")):
-        facts["recipe"]["autoencoder"] = autoencoder
-        (folder / "training.json").write_text(json.dumps(facts))
-        write_card(prior, measured, torch.rand(18, 2, 4, 3, 16, 16), folder)
-        text = " ".join((folder / "README.md").read_text().split())
-        for part in (
-            f"license: {licence}",
-            "Toys: made here.",
-            "16 kinds",
-            "8 colours",
-            "guidance 3",
-            "1152 DDIM samples",
-            "| 50.0% | 56.0% |",
-            "| 51.0% |",
-            "| 52.0% |",
-            "| 53.0% |",
-            "| 54.0% |",
-            "| 55.0% | 58.0% |",
-            "| 59.0% |",
-            "| 0.111 | 0.112 |",
-            "| 0.113 | 0.114 |",
-            "| 30.2 dB |",
-            "256 true toys",
-        ):
-            assert part in text, part
-        assert "{" not in text and ("that of `icons-mini`" in text) == (autoencoder is not None)
-        assert ("11 steps of 8" in text) == (autoencoder is None) and ("Noto Emoji" in text) == (
-            autoencoder is not None
-        )
-    assert json.loads((folder / "quality.json").read_text()) == dataclasses.asdict(measured)
+    parts += ["87.5%", "0.100", "0.200", "in 10% of the pairs"]
+    parts_of(card(exam, measured, folder), [*parts, "license: apache-2.0"])
+    retold(folder, autoencoder="icons-mini", start="toybox-mini")
+    parts += ["The UNet starts as `toybox-mini`'s", "The autoencoder is `icons-mini`'s"]
+    parts_of(card(exam, measured, folder), [*parts, "license: cc-by-4.0"])
 
 
-def test_checksums_are_of_the_weights_and_the_index(card):
-    folder, _ = card
-    lines = dict(
-        reversed(line.split("  "))
-        for line in (folder / "checksums.sha256").read_text().splitlines()
+def test_a_card_without_a_number_is_an_error(folder):
+    measured = {name: value for name, value in PICTURES.items() if name != "samples"}
+    with pytest.raises(UndefinedError, match="samples"):
+        card(Text(), measured, folder)
+
+
+@pytest.mark.parametrize("name", MINIS)
+def test_the_shipped_cards_are_the_templates_with_the_numbers_measured(name):
+    measured = json.loads((MODELS / name / "quality.json").read_text())
+    text = (MODELS / name / "README.md").read_text()
+    assert card(exam_of(load_prior(name, device="cpu")), measured, MODELS / name) == text
+
+
+def test_few_prompts_have_more_seeds_and_few_pictures_no_precision(monkeypatch):
+    """Of two labels: as many samples as precision and recall need, if there are the pictures."""
+    prior = Flat({"dark": [0.1] * 32, "bright": [0.9] * 32})
+    images = torch.full((32, 3, SIDE, SIDE), 0.5)
+    monkeypatch.setattr(exams, "ddim", lambda *_: SimpleNamespace(images=images))
+    assert len(exam_of(prior).seeds) == 32
+    measured, samples = exam_of(prior).measure()
+    assert samples.shape[:2] == (2, 32) and {"precision", "recall"} < set(measured)
+    keep = torch.arange(0, 66, 2)
+    few = dataclasses.replace(
+        prior.world,
+        pixels=prior.world.pixels[keep],
+        label=prior.world.label[keep],
+        sources=prior.world.sources[: len(keep)],
     )
-    assert set(lines) == {"unet/model.safetensors", "vae/model.safetensors", "model_index.json"}
-    for name, digest in lines.items():
-        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    monkeypatch.setattr(prior, "world", few)
+    assert not {"precision", "recall"} & set(exam_of(prior).measure()[0])

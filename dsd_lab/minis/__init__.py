@@ -1,3 +1,30 @@
 """Small complete pipelines, trained on the project's own worlds: recipes, training, exams and model
 cards.
 """
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..worlds import folder, icons
+from .data import TrainingSet
+from .novel_view import NovelView
+from .recipe import RECIPES, Recipe
+from .text_to_image import TextToImage
+from .training import Task, train
+
+__all__ = ["RECIPES", "NovelView", "Recipe", "TextToImage", "TrainingSet", "task_of", "train"]
+
+
+def task_of(world: str, **changes) -> Task:
+    """The task of a mini of "icons", "toybox", "toybox-novel-view", or a folder of pictures with a
+    sub-folder for each label.
+
+    changes: of its recipe's settings, which are checked before the data is made.
+    """
+    recipe = replace(RECIPES.get(world, Recipe()), **changes)
+    if world == "toybox-novel-view":
+        return NovelView(TrainingSet.toy_pairs(), recipe)
+    if world == "toybox":
+        return TextToImage(TrainingSet.toys(), recipe)
+    return TextToImage(TrainingSet.of(icons() if world == "icons" else folder(world)), recipe)

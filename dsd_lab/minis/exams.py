@@ -1,311 +1,309 @@
 """Measure a mini against what it was trained on: `dsd-lab quality icons-mini`.
 
-Pictures are compared with the world's pictures. A mini that is told the camera is asked for toys
-that it has seen and for pairs of colour and kind that it has not, and its samples are compared with
-true toys from the same camera.
+An exam asks for DDIM samples and says what they are worth, next to true pictures. Distances are
+RMSE per channel with pictures in [0, 1]. There is an exam for each kind of mini: pictures from
+prompts, toys from prompts and cameras, new views of a toy.
 """
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..cameras import Camera, orbit
+from ..inputs import input_view
 from ..metrics import distances, mean_pairwise, precision_recall
-from ..priors import PipelinePrior
+from ..metrics.sets import FEWEST
+from ..priors import Prior
 from ..sampling import ddim
-from ..worlds import ToyboxWorld, render
-from ..worlds.toybox.world import COLOURS, KINDS, toy_shop
-from .text_to_image import held_out_pairs
+from ..scene.fit import psnr
+from ..viz.pictures import sheet
+from ..worlds import make_toys, render, toy_shop
+from ..worlds.toybox.world import COLOURS, KINDS, colour_and_kind, held_out_pairs, without_held_out
+from .data import GIVEN
+from .judge import COLOUR_NUMBER, VIEWS, Judge
 
-VIEWS = orbit(4, 15.0, start=30.0)  # from which toys are judged
-UNSEEN = 16  # toys a kind, each colour twice, that no training has seen: the judge's
 NEAR_COPY = 0.05  # RMSE under which a sample counts as a copy of a training picture
+UNSEEN = 16  # toys a kind, each colour twice, that no training has seen: the judge's
+WANTED = orbit(4, 20.0, start=45.0)  # front right, back right, back left, front left
+FIRST, TOYS = 200, 2  # seeds that no training has used, and toys a kind
+Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True)
-class Quality:
-    """What DDIM samples of all prompts are worth, next to the world's pictures. Distances are RMSE
-    per channel.
+class Exam:
+    """How a kind of mini is measured and shown; each kind says how by three methods.
+
+        sample(steps, cfg, progress) -> DDIM samples of all that it asks for, on the CPU
+        judge(samples) -> what they are worth: a number a measure
+        sheet(samples, credit) -> the figure for the card
+
+    card: the template of its model card. cfg: guidance, unless given. seeds: of the samples.
+    """
+
+    card: str
+    cfg = 4.0
+    seeds: Sequence[int]
+
+    def __init__(self, prior: Prior):
+        self.prior = prior
+
+    def measure(
+        self, steps: int = 25, cfg: float | None = None, progress: Progress | None = None
+    ) -> tuple[dict[str, float], Tensor]:
+        """Steps, guidance and what `judge` says; and the samples."""
+        cfg = self.cfg if cfg is None else cfg
+        samples = self.sample(steps, cfg, progress)
+        return {"steps": steps, "cfg": cfg, **self.judge(samples)}, samples
+
+
+def exam_of(prior: Prior) -> Exam:
+    """The exam for a prior's kind. Raises ValueError for one that does not know its world."""
+    if prior.asked_by == "picture":
+        return NovelViewExam(prior)
+    if prior.world is None:
+        raise ValueError(
+            f"{prior.name} does not know the pictures it was trained on: "
+            "there is nothing to compare with"
+        )
+    return ToyExam(prior) if prior.cameras else PictureExam(prior)
+
+
+class PictureExam(Exam):
+    """Samples of every prompt, (P, S, 3, H, W), next to the world's pictures.
 
     accuracy: share of samples whose nearest labelled picture has the prompt's label. data_accuracy:
     the same for the pictures themselves, each left out in turn, which says how hard the question
     is. distance: to the nearest picture of the prompt. near_copies: share of samples closer than
     `NEAR_COPY` to a training picture. precision, recall: of the samples against the data (arXiv
-    1904.06991, in pixels). pairwise, data_pairwise: between samples, and between pictures, of one
-    prompt, averaged over prompts. reconstruction: PSNR of the autoencoder on all pictures, in
-    decibels.
+    1904.06991, in pixels), unless these are fewer than 64 pictures. pairwise, data_pairwise:
+    between samples, and between pictures, of one prompt, averaged over prompts. reconstruction:
+    PSNR of the autoencoder on all pictures, in decibels.
     """
 
-    prompts: int
-    samples: int
-    steps: int
-    cfg: float
-    accuracy: float
-    data_accuracy: float
-    distance: float
-    near_copies: float
-    precision: float
-    recall: float
-    pairwise: float
-    data_pairwise: float
-    reconstruction: float
+    card = "pictures.md.jinja"
+
+    @property
+    def seeds(self) -> range:
+        """Eight, and more for few prompts: as many samples as `precision_recall` needs."""
+        return range(max(8, math.ceil(FEWEST / len(self.prior.world.prompts))))
+
+    def sample(self, steps, cfg, progress=None):
+        return sample(self.prior, self.prior.world.prompts, self.seeds, steps, cfg, progress)
+
+    def judge(self, samples):
+        world, pictures = self.prior.world, self.prior.world.images()
+        label = torch.arange(len(samples)).repeat_interleave(samples.shape[1])
+        to_data = distances(samples.flatten(0, 1), pictures)
+        of_prompt = to_data.masked_fill(world.label[None] != label[:, None], torch.inf)
+        others = distances(pictures, pictures).fill_diagonal_(torch.inf)
+        numbers = {
+            "prompts": len(world.prompts),
+            "samples": len(label),
+            "accuracy": share(world.label[to_data.argmin(1)] == label),
+            "data_accuracy": share(world.label[others.argmin(1)] == world.label),
+            "distance": float(of_prompt.amin(1).mean()),
+            "near_copies": share(to_data.amin(1) < NEAR_COPY),
+            "pairwise": mean_within(samples),
+            "data_pairwise": mean_within(map(world.images, world.prompts)),
+            "reconstruction": reconstruction(self.prior, pictures),
+        }
+        if len(pictures) < FEWEST:
+            return numbers
+        shares = precision_recall(samples.flatten(0, 1), pictures)
+        return numbers | {"precision": shares.precision.value, "recall": shares.recall.value}
+
+    def sheet(self, samples, credit):
+        """The first sample of every prompt, twelve in a row."""
+        rows = {" " * k: samples[i : i + 12, 0] for k, i in enumerate(range(0, len(samples), 12))}
+        return sheet(rows, title="One sample of every prompt", credit=credit, tile=0.7)
 
 
-@dataclass(frozen=True)
-class ViewQuality:
-    """What DDIM samples of all prompts are worth for a mini that is told the camera, next to true
-    toys that it never saw.
+class ToyExam(PictureExam):
+    """Samples of every prompt from `VIEWS`, (P, S, V, 3, H, W), next to true toys that the mini
+    never saw, judged by a `Judge`.
 
-    kind: share of samples of "a chair" whose nearest true toy, seen from the same camera, is a
-    chair. seen_kind, seen_colour: the same for "a red chair", where the colour is that of the toy
-    with the nearest histogram of colours; held_out_kind, held_out_colour: for the pairs that
-    training left out. view: share of samples that are nearest to a toy of their kind from the
-    camera asked for, and not from one 90 degrees away. data_kind, data_colour, data_view: the same
-    for the true toys, each left out in turn: how well the judge does. distance, data_distance: of
-    samples, and of the true toys, to the nearest toy that was trained on; near_copies: share of
-    samples closer to one than `NEAR_COPY`. pairwise, data_pairwise: between samples, and between
-    true toys, of a kind from one camera. reconstruction: PSNR of the autoencoder on the true toys,
-    in decibels.
+    kind: share of samples of "a chair" that show a chair. seen_kind, seen_colour: of "a red chair";
+    held_out_kind, held_out_colour: of the pairs that training left out. view: share of samples that
+    are nearest to a toy of their kind from the camera asked for, and not from one 90 degrees away.
+    data_kind, data_colour, data_view: the same for the true toys, each left out in turn: how well
+    the judge does. distance, data_distance: of samples, and of the true toys, to the nearest toy
+    that was trained on; near_copies: share of samples closer to one than `NEAR_COPY`. pairwise,
+    data_pairwise: between samples, and between true toys, of a kind from one camera.
+    reconstruction: PSNR of the autoencoder on the true toys, in decibels.
     """
 
-    prompts: int
-    samples: int
-    steps: int
-    cfg: float
-    kind: float
-    seen_kind: float
-    seen_colour: float
-    held_out_kind: float
-    held_out_colour: float
-    view: float
-    data_kind: float
-    data_colour: float
-    data_view: float
-    distance: float
-    data_distance: float
-    near_copies: float
-    pairwise: float
-    data_pairwise: float
-    reconstruction: float
+    card = "toys.md.jinja"
+    seeds = range(2)
+
+    def sample(self, steps, cfg, progress=None):
+        seeds, cameras = [s for s in self.seeds for _ in VIEWS], VIEWS * len(self.seeds)
+        prompts = self.prior.world.prompts
+        samples = sample(self.prior, prompts, seeds, steps, cfg, progress, cameras)
+        return samples.unflatten(1, (len(self.seeds), len(VIEWS)))
+
+    def judge(self, samples):
+        world, (prompts, seeds, views) = self.prior.world, samples.shape[:3]
+        samples = samples.flatten(0, 1)  # (M, V, 3, H, W)
+        pairs = [colour_and_kind(prompt) for prompt in world.prompts for _ in range(seeds)]
+        colour = torch.tensor([COLOUR_NUMBER.get(colour, -1) for colour, _ in pairs])
+        kind = torch.tensor([KINDS.index(kind) for _, kind in pairs])
+        held_out = torch.tensor([pair in held_out_pairs() for pair in pairs])
+        plain, seen = colour < 0, (colour >= 0) & ~held_out
+
+        judge = Judge(toy_shop(UNSEEN, first=len(world) // len(KINDS)))
+        verdict, truth = judge(samples, kind), judge(judge.pictures, judge.kind, left_out=True)
+        right_kind, right_colour = verdict.kind == kind[:, None], verdict.colour == colour[:, None]
+        learned = render(without_held_out(world.toys), VIEWS).rgb
+        near = to_nearest(samples, learned)
+        of_kinds = [judge.pictures[judge.kind == k] for k in judge.kind.unique()]
+        return {
+            "prompts": prompts,
+            "samples": len(samples) * views,
+            "kind": share(right_kind[plain]),
+            "seen_kind": share(right_kind[seen]),
+            "seen_colour": share(right_colour[seen]),
+            "held_out_kind": share(right_kind[held_out]),
+            "held_out_colour": share(right_colour[held_out]),
+            "view": share(verdict.view == torch.arange(views)),
+            "data_kind": share(truth.kind == judge.kind[:, None]),
+            "data_colour": share(truth.colour == judge.colour[:, None]),
+            "data_view": share(truth.view == torch.arange(views)),
+            "distance": float(near.mean()),
+            "data_distance": float(to_nearest(judge.pictures, learned).mean()),
+            "near_copies": share(near < NEAR_COPY),
+            "pairwise": mean_within(by_view(samples[plain].unflatten(0, (-1, seeds)))),
+            "data_pairwise": mean_within(by_view(of_kinds)),
+            "reconstruction": reconstruction(self.prior, judge.pictures.flatten(0, 1)),
+        }
+
+    def sheet(self, samples, credit):
+        """A row a kind: from all `VIEWS`, then in all colours, held-out pairs framed."""
+        first = dict(
+            zip(map(colour_and_kind, self.prior.world.prompts), samples[:, 0], strict=True)
+        )
+        gap, held_out = torch.ones_like(samples[0, 0, 0]), held_out_pairs()
+
+        def tile(pair):
+            picture = first[pair][0] if pair in first else gap
+            return pad(picture[:, 2:-2, 2:-2], (2,) * 4) if pair in held_out else picture
+
+        rows = {
+            kind: [*first["", kind], gap, *(tile((colour, kind)) for colour in COLOURS)]
+            for kind in KINDS
+            if ("", kind) in first
+        }
+        heads = [*(f"{camera.azimuth % 360:g}°" for camera in VIEWS), "", *COLOURS]
+        title = "Every kind from four sides, and in every colour"
+        return sheet(rows, heads, title, credit, tile=0.6)
+
+
+class NovelViewExam(Exam):
+    """Samples of new views, (N, S, 4, 3, H, W), of toys that were never trained on, given from
+    `GIVEN` and wanted from `WANTED`. PSNR in decibels, against the true views.
+
+    psnr: of the samples. same_psnr: of the given picture in the place of every view, and known_psnr
+    of the training's toy of that kind that is most like the picture: what not turning, and only
+    remembering, would give. view: share of samples that are nearest to the view wanted, of the four
+    of their toy. near, behind: distance between the samples of two seeds, from the two cameras on
+    the seen side and the two on the unseen side, where more is open. reconstruction: PSNR of the
+    autoencoder.
+    """
+
+    card = "novel_view.md.jinja"
+    cfg = 2.0
+    seeds = (0, 1)
+
+    @cached_property
+    def views(self) -> Tensor:
+        """The toys' pictures, the given one first: (N, 1 + 4, 3, H, W)."""
+        kinds = [kind for kind in KINDS for _ in range(TOYS)]
+        return self._rendered(make_toys(kinds, [*range(FIRST, FIRST + TOYS)] * len(KINDS)))
+
+    def _rendered(self, toys) -> Tensor:
+        return render(toys, (GIVEN, *WANTED), self.prior.picture_size).rgb
+
+    def sample(self, steps, cfg, progress=None):
+        prior, shape = self.prior, (len(self.seeds), len(WANTED))
+        noise, samples = prior.noise([seed for seed in self.seeds for _ in WANTED]), []
+        for picture in self.views[:, 0]:
+            given = input_view(picture, GIVEN, prior.picture_size)
+            cond = prior.condition(given, camera=WANTED * len(self.seeds))
+            samples.append(ddim(prior, noise, cond, steps, cfg).images.cpu().unflatten(0, shape))
+            if progress:
+                progress(len(samples))
+        return torch.stack(samples)
+
+    def judge(self, samples):
+        given, true = self.views[:, 0], self.views[:, 1:]
+        toys, seeds, views = samples.shape[:3]
+        pairs = zip(samples, true, strict=True)
+        nearest = torch.stack([distances(s.flatten(0, 1), t).argmin(1) for s, t in pairs])
+
+        def decibels(views):
+            return float(psnr(views.flatten(0, 1), true.flatten(0, 1)).mean())
+
+        return {
+            "toys": toys,
+            "samples": nearest.numel(),
+            "psnr": sum(decibels(samples[:, k]) for k in range(seeds)) / seeds,
+            "same_psnr": decibels(given[:, None].expand_as(true)),
+            "known_psnr": decibels(self._remembered(given)),
+            "view": share(nearest.unflatten(1, (seeds, views)) == torch.arange(views)),
+            "near": mean_within(by_view(samples[:, :, [0, 3]])),
+            "behind": mean_within(by_view(samples[:, :, [1, 2]])),
+            "reconstruction": reconstruction(self.prior, given),
+        }
+
+    def _remembered(self, given: Tensor) -> Tensor:
+        """The wanted views of the training's toy of each kind that is most like the given picture:
+        (N, 4, 3, H, W).
+        """
+        toys, views = toy_shop().toys, []
+        for pictures, kind in zip(given.split(TOYS), KINDS, strict=True):
+            alike = [i for i, other in enumerate(toys.kinds) if other == kind]
+            known = self._rendered(toys.subset(alike))
+            views.append(known[distances(pictures, known[:, 0]).argmin(1), 1:])
+        return torch.cat(views)
+
+    def sheet(self, samples, credit):
+        """A row a kind: the given picture, the true views, and the first seed's."""
+        gap = torch.ones_like(self.views[0, 0])
+        rows = {
+            kind: [self.views[i, 0], gap, *self.views[i, 1:], gap, *samples[i, 0]]
+            for kind, i in zip(KINDS, range(0, len(samples), TOYS), strict=True)
+        }
+        turns = [f"{camera.azimuth % 360:g}°" for camera in WANTED]
+        title = "Given; the true views; the network's"
+        return sheet(rows, ["given", "", *turns, "", *turns], title, credit, tile=0.6)
 
 
 def sample(
-    prior: PipelinePrior,
+    prior: Prior,
     prompts: Sequence[str],
     seeds: Sequence[int],
     steps: int,
     cfg: float,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
     cameras: Sequence[Camera] | None = None,
 ) -> Tensor:
     """DDIM pictures of each prompt from the same seeds: (len(prompts), len(seeds), 3, H, W) in [0,
-    1].
+    1], on the CPU.
 
-    cameras: one a seed, for a prior that is told the camera.
+    cameras: one a seed, for a prior that takes the camera. progress: called with the count of
+    prompts that are done.
     """
-    noise, made = prior.noise(seeds), []
+    noise, samples = prior.noise(seeds), []
     for prompt in prompts:
-        made.append(ddim(prior, noise, prior.condition(prompt, camera=cameras), steps, cfg).images)
+        cond = prior.condition(prompt, camera=cameras)
+        samples.append(ddim(prior, noise, cond, steps, cfg).images.cpu())
         if progress:
-            progress(len(made))
-    return torch.stack(made)
-
-
-def measure(
-    prior: PipelinePrior,
-    steps: int = 25,
-    cfg: float = 4.0,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[Quality | ViewQuality, Tensor]:
-    """`quality`, or `view_quality` for a prior that is told the camera, with their usual seeds.
-
-    Raises ValueError for a prior that does not know its world.
-    """
-    if prior.world is None:
-        raise ValueError(
-            f"{prior.name} does not know the pictures it was trained on: there is nothing to compare with"
-        )
-    return (view_quality if prior.cameras else quality)(
-        prior, steps=steps, cfg=cfg, progress=progress
-    )
-
-
-def quality(
-    prior: PipelinePrior,
-    seeds: Sequence[int] = range(8),
-    steps: int = 25,
-    cfg: float = 4.0,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[Quality, Tensor]:
-    """Measure samples of every prompt of the prior's world of pictures; also returns them, (P, S,
-    3, H, W).
-    """
-    world, n = prior.world, len(list(seeds))
-    pictures = world.images()
-    made = sample(prior, world.prompts, seeds, steps, cfg, progress)
-    label = torch.arange(len(world.prompts)).repeat_interleave(n)
-    between = distances(made.flatten(0, 1), pictures)
-    own = distances(pictures, pictures).fill_diagonal_(torch.inf)
-    among = between.masked_fill(world.label[None] != label[:, None], torch.inf)
-    shares = precision_recall(made.flatten(0, 1), pictures)
-    return Quality(
-        prompts=len(world.prompts),
-        samples=len(label),
-        steps=steps,
-        cfg=cfg,
-        accuracy=share(world.label[between.argmin(1)] == label),
-        data_accuracy=share(world.label[own.argmin(1)] == world.label),
-        distance=float(among.amin(1).mean()),
-        near_copies=share(between.amin(1) < NEAR_COPY),
-        precision=shares.precision.value,
-        recall=shares.recall.value,
-        pairwise=mean_within(made),
-        data_pairwise=mean_within(map(world.images, world.prompts)),
-        reconstruction=reconstruction(prior, pictures),
-    ), made
-
-
-def view_quality(
-    prior: PipelinePrior,
-    seeds: Sequence[int] = range(2),
-    steps: int = 25,
-    cfg: float = 4.0,
-    progress: Callable[[int], None] | None = None,
-) -> tuple[ViewQuality, Tensor]:
-    """Measure samples of every prompt of the prior's world of toys from `VIEWS`; also returns them,
-    (P, S, V, 3, H, W).
-    """
-    world, n, across = prior.world, len(list(seeds)), len(VIEWS)
-    made = sample(
-        prior,
-        world.prompts,
-        [seed for seed in seeds for _ in VIEWS],
-        steps,
-        cfg,
-        progress,
-        VIEWS * n,
-    )
-    made = made.unflatten(1, (n, across))
-    samples = made.flatten(0, 1)  # (M, V, 3, H, W)
-    held_out = held_out_pairs()
-    asked = [pair for prompt in world.prompts for pair in [colour_and_kind(prompt)] * n]
-    colour = torch.tensor([COLOUR_NUMBER.get(colour, -1) for colour, _ in asked])
-    kind = torch.tensor([KINDS.index(kind) for _, kind in asked])
-    new = torch.tensor([pair in held_out for pair in asked])
-    plain, seen = colour < 0, (colour >= 0) & ~new
-
-    judge = Judge(toy_shop(UNSEEN, first=len(world) // len(KINDS)))
-    told, true = judge(samples, kind), judge(judge.pictures, judge.kind, left_out=True)
-    learned = render(
-        world.toys.subset(
-            [
-                i
-                for i, pair in enumerate(zip(world.toys.colours, world.toys.kinds, strict=True))
-                if pair not in held_out
-            ]
-        ),
-        VIEWS,
-    ).rgb
-
-    def to_learned(pictures):
-        return torch.stack(
-            [distances(pictures[:, v], learned[:, v]).amin(1) for v in range(across)]
-        )
-
-    near, sides = to_learned(samples), torch.arange(across)
-    return ViewQuality(
-        prompts=len(world.prompts),
-        samples=samples.shape[0] * across,
-        steps=steps,
-        cfg=cfg,
-        kind=share((told.kind == kind[:, None])[plain]),
-        seen_kind=share((told.kind == kind[:, None])[seen]),
-        seen_colour=share((told.colour == colour[:, None])[seen]),
-        held_out_kind=share((told.kind == kind[:, None])[new]),
-        held_out_colour=share((told.colour == colour[:, None])[new]),
-        view=share(told.view == sides),
-        data_kind=share(true.kind == judge.kind[:, None]),
-        data_colour=share(true.colour == judge.colour[:, None]),
-        data_view=share(true.view == sides),
-        distance=float(near.mean()),
-        data_distance=float(to_learned(judge.pictures).mean()),
-        near_copies=share(near < NEAR_COPY),
-        pairwise=mean_within(
-            own[:, v] for own in samples[plain].unflatten(0, (-1, n)) for v in range(across)
-        ),
-        data_pairwise=mean_within(
-            judge.pictures[judge.kind == k, v] for k in judge.kind.unique() for v in range(across)
-        ),
-        reconstruction=reconstruction(prior, judge.pictures.flatten(0, 1)),
-    ), made
-
-
-COLOUR_NUMBER = {name: number for number, name in enumerate(COLOURS)}
-
-
-def colour_and_kind(prompt: str) -> tuple[str, str]:
-    """The words of a toy's prompt: "a red teddy bear" -> ("red", "teddy bear"), "a chair" -> ("",
-    "chair").
-    """
-    first, _, rest = prompt.split(" ", 1)[1].partition(" ")
-    return (first, rest) if first in COLOURS else ("", f"{first} {rest}".strip())
-
-
-class Told(NamedTuple):
-    """What a judge tells from pictures: kind, colour and view as numbers, int64 (M, V) each."""
-
-    kind: Tensor
-    colour: Tensor
-    view: Tensor
-
-
-class Judge:
-    """Tells what a picture of a toy shows by the nearest of true toys, seen from the same camera.
-
-    pictures: (N, V, 3, H, W) of the toys from `VIEWS`; kind, colour: their numbers, int64 (N,).
-    """
-
-    def __init__(self, world: ToyboxWorld):
-        self.pictures = render(world.toys, VIEWS).rgb
-        self.kind = world.kind_label
-        self.colour = torch.tensor([COLOUR_NUMBER[colour] for colour in world.toys.colours])
-
-    def __call__(self, pictures: Tensor, kind: Tensor, left_out: bool = False) -> Told:
-        """What pictures (M, V, 3, H, W) from `VIEWS` show; kind (M,): what they should show, for
-        the side they show it from.
-
-        left_out: the pictures are the judge's own, and each toy is judged by the others.
-        """
-        (m, v), n = pictures.shape[:2], len(self.pictures)
-        between = distances(pictures.flatten(0, 1), self.pictures.flatten(0, 1)).reshape(m, v, n, v)
-        colours = torch.cdist(
-            *(colour_histogram(own).movedim(1, 0) for own in (pictures, self.pictures))
-        ).movedim(0, 1)
-        if left_out:
-            between[torch.arange(m), :, torch.arange(m)] = torch.inf
-            colours[torch.arange(m), :, torch.arange(m)] = torch.inf
-        same = between.diagonal(dim1=1, dim2=3)  # the same camera: (M, N, V)
-        sides = between.masked_fill((self.kind != kind[:, None])[:, None, :, None], torch.inf).amin(
-            2
-        )  # (M, V, V)
-        return Told(self.kind[same.argmin(1)], self.colour[colours.argmin(2)], sides.argmin(2))
-
-
-def colour_histogram(pictures: Tensor, bins: int = 6) -> Tensor:
-    """Square roots of the shares of colours, `bins` a channel, of what is not white: (..., 3, H, W)
-    -> (..., bins^3).
-    """
-    pixels = pictures.flatten(-2).mT
-    number = ((pixels * bins).long().clamp(max=bins - 1) * torch.tensor([bins**2, bins, 1])).sum(-1)
-    thing = (pixels.amin(-1) < 0.92).float()
-    counts = pixels.new_zeros(*number.shape[:-1], bins**3).scatter_add_(-1, number, thing)
-    return (counts / counts.sum(-1, keepdim=True).clamp(min=1)).sqrt()
+            progress(len(samples))
+    return torch.stack(samples)
 
 
 def share(right: Tensor) -> float:
@@ -315,23 +313,25 @@ def share(right: Tensor) -> float:
 
 def mean_within(groups: Iterable[Tensor]) -> float:
     """The mean distance between the pictures (n, 3, H, W) of a group, averaged over groups."""
-    values = [mean_pairwise(distances(own, own)) for own in groups]
+    values = [mean_pairwise(distances(group, group)) for group in groups]
     return sum(values) / len(values)
 
 
+def by_view(groups: Iterable[Tensor]) -> Iterable[Tensor]:
+    """Groups of things in several views (n, V, 3, H, W), as a group a view."""
+    return (views for group in groups for views in group.unbind(1))
+
+
+def to_nearest(pictures: Tensor, others: Tensor) -> Tensor:
+    """The distance to the nearest in the same view, of (M, V, 3, H, W) among (N, V, 3, H, W): (V,
+    M).
+    """
+    pairs = zip(pictures.unbind(1), others.unbind(1), strict=True)
+    return torch.stack([distances(own, other).amin(1) for own, other in pairs])
+
+
 @torch.no_grad()
-def reconstruction(prior: PipelinePrior, pictures: Tensor) -> float:
+def reconstruction(prior: Prior, pictures: Tensor) -> float:
     """PSNR in decibels of what the prior's autoencoder makes of pictures (N, 3, H, W)."""
-    again = torch.cat([prior.decode(prior.encode(part)) for part in pictures.split(32)])
-    return float(-10 * (again - pictures).square().mean().log10())
-
-
-def seconds_a_prediction(prior: PipelinePrior, batch: int = 16, repeats: int = 20) -> float:
-    """Seconds for one picture's prediction in a batch, the median of some calls."""
-    x, times = prior.noise(range(batch)), []
-    cond = prior.condition(prior.prompts[0], camera=Camera() if prior.cameras else None)
-    for _ in range(repeats + 3):
-        began = time.perf_counter()
-        prior.predict(x, 500, cond, ("cond",))
-        times.append(time.perf_counter() - began)
-    return sorted(times[3:])[repeats // 2] / batch
+    decoded = torch.cat([prior.decode(prior.encode(part)) for part in pictures.split(32)])
+    return float(psnr(decoded[None], pictures[None]))  # of all pixels together

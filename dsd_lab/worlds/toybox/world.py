@@ -141,6 +141,26 @@ def _plan(per_kind):
     return seeds, [None] * singles + [0, 1, 2] * groups
 
 
+def held_out_pairs() -> list[tuple[str, str]]:
+    """(colour, kind) pairs, one a kind, that trainings on toys leave out: they test composition."""
+    colours = list(COLOURS)
+    return [(colours[i % len(colours)], kind) for i, kind in enumerate(KINDS)]
+
+
+def without_held_out(toys: Toys) -> Toys:
+    """The toys that trainings see: without `held_out_pairs`."""
+    held_out, pairs = held_out_pairs(), zip(toys.colours, toys.kinds, strict=True)
+    return toys.subset([i for i, pair in enumerate(pairs) if pair not in held_out])
+
+
+def colour_and_kind(prompt: str) -> tuple[str, str]:
+    """The words of a toy's prompt: "a red teddy bear" -> ("red", "teddy bear"), "a chair" -> ("",
+    "chair").
+    """
+    first, _, rest = prompt.split(" ", 1)[1].partition(" ")
+    return (first, rest) if first in COLOURS else ("", f"{first} {rest}".strip())
+
+
 def _world(toys, seeds, cameras, views):
     """The world of the toys of every kind with these seeds, under the prompts that they show."""
     captions = set(toys.captions)
