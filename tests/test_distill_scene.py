@@ -128,7 +128,7 @@ def test_a_prior_of_pictures_without_cameras(small_world):
     prior = ImageSet(small_world)
     run = distill_scene(prior, "warm", SDS(), 0, 2, stages=ONE, refresh=1)
     assert len(run.stage.cameras) == 24 and run.stage.state.cond.camera is None
-    x, seen = run.stage.look(torch.tensor([3, 7]))
+    x, seen = run.stage.encode_views(torch.tensor([3, 7]))
     quarters = seen.rgb.detach().reshape(2, 3, 8, 2, 8, 2).mean((3, 5))
     torch.testing.assert_close(x.detach(), prior.encode(quarters))
     assert run.finish().finished
@@ -653,6 +653,22 @@ def test_a_scene_comes_near_an_object(prompt, share, prior):
 def test_bad_settings(settings, message, prior):
     with pytest.raises((ValueError, TypeError), match=message):
         start(**dict(prior=prior, method=SDS()) | settings)
+
+
+def test_a_ring_begins_at_the_picture(small_novel, small_view):
+    """Evenly around from its camera, at the same elevation, in cameras of the bank."""
+    turned = InputView(small_view.image, small_view.mask, RING[1])
+    for view, cameras in ((small_view, (RING[0], RING[2], RING[4])), (turned, RING[1::2])):
+        run = look(small_novel, view, stages=(Stage(16, 8, 1.0, 2, ring=3),))
+        assert run.stage.cameras == cameras
+
+
+def test_empty_space_is_looked_at_again_as_the_scene_changes(prior):
+    run = start(prior, SDS(), 17, refresh=4)
+    for step in run:
+        if step.index == 15:
+            assert run.scene.occupancy.cells.all()
+    assert int(run.scene.occupancy.steps) == 17 and not run.scene.occupancy.cells.all()
 
 
 def test_a_stage_may_look_from_a_ring_alone(prior):
