@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def at_least(name: str, value: int, least: int = 1) -> int:
@@ -47,6 +47,16 @@ def choice(name: str, value: str, allowed: Iterable[str]) -> str:
 
 
 def did_you_mean(word: object, allowed: Iterable[str], cutoff: float = 0.5) -> str:
-    """' did you mean "...?";' with the nearest of `allowed`, or nothing if none is near."""
+    """' did you mean "..."?' with the nearest of `allowed`, or nothing if none is near; of a mapping,
+    whose keys are wordings, with what that wording stands for.
+    """
     near = difflib.get_close_matches(str(word), list(allowed), 1, cutoff)
-    return f' did you mean "{near[0]}"?' if near else ""
+    names = [allowed[word] if isinstance(allowed, Mapping) else word for word in near]
+    return f' did you mean "{names[0]}"?' if names else ""
+
+
+def batch_of(shape: tuple[int, ...], name: str, x) -> None:
+    """Raises ValueError unless the tensor x has shape (B, *shape)."""
+    if tuple(x.shape[1:]) != shape or x.ndim == 0:
+        sides = ", ".join(map(str, shape))
+        raise ValueError(f"{name} must have shape (B, {sides}), got {tuple(x.shape)}")

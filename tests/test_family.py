@@ -305,7 +305,8 @@ def test_one_nfsd_step_by_hand(line, fixed_draws, t, negative):
 
 def test_degraded_pictures_are_blurred(small_world):
     prior = ImageSet(small_world)
-    blurred = (prior.degraded.means.reshape(-1, 3, 8, 8) / prior.scale + prior.mean_picture + 1) / 2
+    worse = prior.components.degraded.means
+    blurred = (worse.reshape(-1, 3, 8, 8) / prior.scale + prior.mean_picture + 1) / 2
     weight = torch.tensor(
         [[math.exp(-((i - j) ** 2) / 18) for j in range(8)] for i in range(8)], dtype=f64
     )
@@ -322,9 +323,9 @@ def test_degraded_pictures_are_blurred(small_world):
     both = prior.predict(x, torch.tensor([0, 500]), cond, ("uncond", "degraded"))
     sharp = prior.predict(x, torch.tensor([0, 500]), cond, ("uncond",))["uncond"]
     assert torch.equal(both["uncond"].x0, sharp.x0)
-    nearest = torch.cdist(x[:1].flatten(1), prior.schedule.alpha[0] * prior.degraded.means).argmin()
+    nearest = torch.cdist(x[:1].flatten(1), prior.schedule.alpha[0] * worse).argmin()
     torch.testing.assert_close(
-        both["degraded"].x0[0].flatten(), prior.degraded.means[nearest], rtol=1e-9, atol=1e-9
+        both["degraded"].x0[0].flatten(), worse[nearest], rtol=1e-9, atol=1e-9
     )
 
 

@@ -29,13 +29,9 @@ from dsd_lab import (
 from dsd_lab.cameras import orbit
 from dsd_lab.distill.scenes import Stage
 from dsd_lab.priors import NovelViewPrior, NovelViewSet, Query, ViewSet
+from dsd_lab.priors.loading import load_novel_view, projection_of
 from dsd_lab.priors.network import quiet
-from dsd_lab.priors.novel_view import (
-    NovelViewNetwork,
-    is_novel_view,
-    load_novel_view,
-    relative_pose,
-)
+from dsd_lab.priors.zero123 import NovelViewNetwork, relative_pose
 from dsd_lab.worlds import ToyboxWorld, make_toys, render
 from dsd_lab.worlds.toybox.world import resized
 
@@ -867,9 +863,9 @@ def test_weights_stored_in_half_precision_alone(copy, net, view):
 
 
 def test_a_folder_is_known_by_its_projection(folders, copy):
-    assert all(is_novel_view(folder) for folder in folders.values())
+    assert all(projection_of(folder) for folder in folders.values())
     shutil.rmtree(copy / "cc_projection")
-    assert not is_novel_view(copy)
+    assert projection_of(copy) is None
     with pytest.raises(ValueError, match="lacks its folder cc_projection"):
         load_novel_view(copy)
 

@@ -17,7 +17,8 @@ from pipelines import KINDS, WORDS, make_pipe, make_tokenizer, make_unet
 from dsd_lab import NoiseSchedule, ddim, load_prior
 from dsd_lab.cameras import Camera
 from dsd_lab.priors import Condition, PipelinePrior, Query, load_pipeline
-from dsd_lab.priors.pipeline import DEGRADED, camera_vector, quiet
+from dsd_lab.priors.network import quiet
+from dsd_lab.priors.pipeline import DEGRADED, camera_vector
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from dsd_lab.minis import data as sets
 from dsd_lab.minis.parts import encode_all, make_autoencoder, make_unet, seeded
 from dsd_lab.priors import NovelViewPrior
 from dsd_lab.priors.network import quiet
-from dsd_lab.priors.novel_view import relative_pose
+from dsd_lab.priors.zero123 import relative_pose
 
 TOYS, VIEWS = 3, 4
 TINY = Recipe(steps=4, batch=2, widths=(16, 16, 16), text_width=16, autoencoder_widths=(8, 8, 8))

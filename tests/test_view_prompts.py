@@ -10,7 +10,7 @@ from dsd_lab import Camera, GaussianMixture, text_to_3d
 from dsd_lab.distill.scenes import Stage
 from dsd_lab.methods import DSD, SDS
 from dsd_lab.priors import PipelinePrior, ViewPrompts
-from dsd_lab.priors.pipeline import quiet
+from dsd_lab.priors.network import quiet
 from dsd_lab.priors.view_prompts import perp_neg_parts, perpendicular, view_text
 
 CAMERAS = [

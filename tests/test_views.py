@@ -72,7 +72,7 @@ def test_a_prediction_is_the_mean_of_that_prompts_pictures_from_that_camera(prio
     x, t, cond, members, cameras = mixed(prior)
     got = prior.predict(x.to(dtype), t, cond)
     torch.testing.assert_close(
-        prior.mean_picture, (prior.world.views.double().mean((0, 1)) / 127.5 - 1).float()
+        prior.mean_picture.float(), (prior.world.views.double().mean((0, 1)) / 127.5 - 1).float()
     )
     several = 0
     for i, (who, camera) in enumerate(zip(members, cameras, strict=True)):
@@ -205,7 +205,9 @@ def test_the_nearest_camera():
 def test_encode_and_decode(prior):
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
     x = prior.encode(images)
-    torch.testing.assert_close(x.detach(), SCALE * (2 * images.detach() - 1 - prior.mean_picture))
+    torch.testing.assert_close(
+        x.detach(), SCALE * (2 * images.detach() - 1 - prior.mean_picture.float())
+    )
     torch.testing.assert_close(prior.decode(x.detach()), images.detach(), rtol=0, atol=1e-6)
     torch.testing.assert_close(
         torch.autograd.grad(x.sum(), images)[0], torch.full_like(images, 2 * SCALE)

@@ -23,7 +23,7 @@ from .. import checkpoint
 from ..files import prepare_folder, write_json, write_whole
 from ..inputs import InputView
 from ..priors.network import quiet
-from ..priors.novel_view import NovelViewNetwork, NovelViewPrior, relative_pose
+from ..priors.zero123 import NovelViewNetwork, NovelViewPrior, relative_pose
 from ..sampling import ddim
 from ..viz.pictures import sheet
 from .data import TrainingSet

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
-from ..worlds import PictureWorld, ToyboxWorld, folder, icons, toy_shop, toybox
-from .base import Condition, Prediction, Prior, Query, check_cfg, guidance_terms, guide
+from ..checks import did_you_mean
+from ..worlds import World, folder, icons, toy_shop, toybox
+from .base import Prediction, Prior, Query, check_cfg, guidance_terms, guide
+from .condition import Condition
+from .device import pick_device
 from .exact import ExactPrior, GaussianMixture, ImageSet
-from .novel_view import NovelViewPrior, NovelViewSet, load_novel_view
-from .pipeline import PipelinePrior, load_pipeline
+from .loading import load_novel_view, load_pipeline
+from .network import NetworkPrior
+from .novel_view import NovelViewSet
+from .pipeline import PipelinePrior
 from .view_prompts import ViewPrompts
 from .views import ViewSet
+from .zero123 import NovelViewPrior
 
 __all__ = [
     "Condition",
@@ -38,10 +43,9 @@ __all__ = [
     "load_prior",
 ]
 
+PIPELINE_PARTS = ("model_index.json", "unet", "transformer", "config.json")
 MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that come with the package
-MINIS: dict[
-    str, Callable[[], PictureWorld | ToyboxWorld] | None
-] = {  # and the world each one has seen
+MINIS: dict[str, Callable[[], World] | None] = {  # and the world each one has seen
     "icons-mini": lambda: icons(64),
     "toybox-mini": toy_shop,
     "toybox-novel-view-mini": None,
@@ -73,13 +77,16 @@ EXACT = {
 
 
 @lru_cache(maxsize=4)
-def _mini(name: str, device: str | torch.device, dtype: torch.dtype | None) -> PipelinePrior:
+def _mini(name: str, device: str | torch.device, dtype: torch.dtype | None) -> NetworkPrior:
     if not (MODELS / name).is_dir():
         raise ValueError(
-            f'the network of "{name}" is not in this copy of the package: there is no folder {MODELS / name}'
+            f'the network of "{name}" is not in this copy of the package: '
+            f"there is no folder {MODELS / name}"
         )
     world = MINIS[name]
-    return load_pipeline(MODELS / name, device, dtype, world=world and world(), name=name)
+    return load_pipeline(
+        MODELS / name, device, dtype, world=None if world is None else world(), name=name
+    )
 
 
 _hub = lru_cache(maxsize=1)(load_pipeline)  # these are large: one is kept
@@ -105,26 +112,23 @@ def load_prior(
     size: side of an exact prior's pictures in pixels; 32 makes a smaller, faster prior. A network
     has its own.
     download: whether a hub id may be fetched from the network; else it must have been before.
-    device, dtype: of a network, see `PipelinePrior`; exact priors are on the CPU.
+    device: "auto" is the CPU for exact priors. device and dtype of a network: see `NetworkPrior`.
     Raises ValueError for an unknown name (with the nearest) or an unusable folder.
     """
-    path = Path(name).expanduser()
-    if str(name) in EXACT:
-        return EXACT[str(name)](size)
-    if str(name) in MINIS:
-        return _mini(str(name), device, dtype)
+    path, name = Path(name).expanduser(), str(name)
+    exact_device = "cpu" if device == "auto" else pick_device(device)
+    if name in EXACT:
+        return EXACT[name](size).to(exact_device)
+    if name in MINIS:
+        return _mini(name, device, dtype)
     if path.is_dir():
-        of_network = any(
-            (path / part).exists()
-            for part in ("model_index.json", "unet", "transformer", "config.json")
-        )
-        return load_pipeline(path, device, dtype) if of_network else ImageSet(folder(path, size))
-    if path.is_file() or str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
-        return _hub(str(name), device, dtype, download)
-    near = difflib.get_close_matches(str(name), [*EXACT, *MINIS], 1, 0.5)
-    hint = f' did you mean "{near[0]}"?' if near else ""
-    shipped = ", ".join(f'"{own}"' for own in [*EXACT, *MINIS])
+        if any((path / part).exists() for part in PIPELINE_PARTS):
+            return load_pipeline(path, device, dtype)
+        return ImageSet(folder(path, size)).to(exact_device)
+    if path.is_file() or name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _hub(name, device, dtype, download)
+    hint, shipped = did_you_mean(name, [*EXACT, *MINIS]), '", "'.join([*EXACT, *MINIS])
     raise ValueError(
-        f'unknown prior "{name}";{hint} allowed: {shipped}, a folder of pictures with one sub-folder a label, '
-        'a folder with a model_index.json, or a hub id "owner/name"'
+        f'unknown prior "{name}";{hint} allowed: "{shipped}", a folder of pictures with one '
+        'sub-folder a label, a folder with a model_index.json, or a hub id "owner/name"'
     )

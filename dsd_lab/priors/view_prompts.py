@@ -5,13 +5,14 @@ out of the other views.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..cameras import Camera
-from .base import Condition, Prior, Query
+from .base import Prediction, Prior, Query
+from .condition import Condition
 from .pipeline import PipelinePrior
 
 FRONT, SIDE, BACK, OVERHEAD = ", front view", ", side view", ", back view", ", overhead view"
@@ -32,9 +33,11 @@ def perp_neg_parts(camera: Camera) -> tuple[dict[str, float], list[tuple[str, fl
     """Perp-Neg's positive text, as shares of two texts, and its two negative texts with their
     weights, for a camera.
 
-        |azimuth| < 90:  q = 1 - |azimuth| / 90;  q front + (1 - q) side;  front -f(q), side -f(1 - q),  f: A = 4, C = -2.426
-        else:            q = 2 - |azimuth| / 90;  q side + (1 - q) back;   side -f(q), A = 1, C = -0.606;  front -f(q), A = 1,
-                         C = 0.967;                f(r) = A exp(-r / 2) + C
+        |azimuth| < 90:  q = 1 - |azimuth| / 90,  q front + (1 - q) side
+                         front -f(q), side -f(1 - q);  A = 4, C = -2.426 for both
+        else:            q = 2 - |azimuth| / 90,  q side + (1 - q) back
+                         side -f(q), A = 1, C = -0.606;  front -f(q), A = 1, C = 0.967
+        f(r) = A exp(-r / 2) + C
 
     From above 60 degrees the text is the overhead one and the weights are 0. Source: arXiv
     2304.04968.
@@ -57,7 +60,12 @@ def perpendicular(e: Tensor, along: Tensor) -> Tensor:
     """The part of e at right angles to `along`, item by item; both (B, ...)."""
     flat, axis = e.flatten(1), along.flatten(1)
     share = (flat * axis).sum(1) / axis.square().sum(1).clamp(min=1e-6)
-    return e - share.reshape(-1, *(1,) * (e.ndim - 1)) * along
+    return e - per_item(share, e) * along
+
+
+def per_item(values: Tensor, like: Tensor) -> Tensor:
+    """Values (B,), shaped to multiply a batch."""
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 class ViewPrompts(Prior):
@@ -75,29 +83,26 @@ class ViewPrompts(Prior):
     def __init__(self, inner: PipelinePrior, perp_neg: bool = False):
         if not isinstance(inner, PipelinePrior) or inner.cameras is not None:
             raise TypeError(
-                f"ViewPrompts is for a pipeline that reads text and knows no cameras, got {inner.name}"
+                "ViewPrompts is for a pipeline that reads text and knows no cameras, "
+                f"got {inner.name}"
             )
-        self.inner, self.perp_neg = inner, perp_neg
-        super().__init__(inner.shape, inner.schedule)
-        self.name, self.world, self.prompts, self.image_shape = (
-            inner.name,
-            inner.world,
-            inner.prompts,
-            inner.image_shape,
-        )
-        self.dtype, self.device, self.preferred_batch = (
-            inner.dtype,
-            inner.device,
-            inner.preferred_batch,
-        )
+        super().__init__(inner.shape, inner.schedule, inner.count)
+        self.inner, self.perp_neg, self.image_shape = inner, perp_neg, inner.image_shape
+        self.name, self.world, self.prompts = inner.name, inner.world, inner.prompts
+        self.dtype, self.path_spacing, self.unet = inner.dtype, inner.path_spacing, inner.unet
 
     @property
-    def evaluations(self) -> int:
-        return self.inner.evaluations  # the network's own count, which Perp-Neg's extra terms enter
+    def device(self) -> torch.device:
+        return self.inner.device
 
-    @evaluations.setter
-    def evaluations(self, value: int) -> None:
-        pass
+    @property
+    def preferred_batch(self) -> int:
+        return self.inner.preferred_batch
+
+    def to(self, device: str | torch.device) -> ViewPrompts:
+        """Moves the pipeline, and returns the prior."""
+        self.inner.to(device)
+        return self
 
     def resolve(self, prompt: str) -> str:
         return self.inner.resolve(prompt)
@@ -107,10 +112,9 @@ class ViewPrompts(Prior):
         unknown or too many.
         """
         cond = super().condition(prompt, negative, camera)
-        for text in dict.fromkeys(
-            p + words for p in cond.prompt for words in (FRONT, SIDE, BACK, OVERHEAD)
-        ):
-            self.inner.resolve(text)
+        for prompt in dict.fromkeys(cond.prompt):
+            for words in (FRONT, SIDE, BACK, OVERHEAD):
+                self.inner.resolve(prompt + words)
         return cond
 
     def encode(self, images: Tensor) -> Tensor:
@@ -121,51 +125,55 @@ class ViewPrompts(Prior):
         """As the pipeline's."""
         return self.inner.decode(x)
 
-    def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
-        asked: list[Query] = []
-        for query in queries:
-            cond, items = query.cond, len(query.x)
-            prompts, cameras = (part * (items // len(part)) for part in (cond.prompt, cond.camera))
+    def cost(self, query):
+        return sum(self.inner.cost(question) for question in self._in_words(query))
 
-            def told(texts, cond=cond):
-                return Condition(
-                    tuple(texts),
-                    cond.negative and cond.negative * (len(texts) // len(cond.negative)),
-                )
+    def _outputs(self, queries):
+        questions = [self._in_words(query) for query in queries]
+        every = [question for of_query in questions for question in of_query]
+        answers = iter(self.inner.predict_many(every, counted=False))
+        return [
+            self._combined(query, [next(answers) for _ in of_query])
+            for query, of_query in zip(queries, questions, strict=True)
+        ]
 
-            if not self.perp_neg or "cond" not in query.terms:
-                words = told([p + view_text(c) for p, c in zip(prompts, cameras, strict=True)])
-                asked.append(query._replace(cond=words))
-                continue
-            parts = [perp_neg_parts(camera) for camera in cameras]
-            blends = [
-                self.inner.blend({p + words: share for words, share in own.items()})
-                for p, (own, _) in zip(prompts, parts, strict=True)
-            ]
-            base = "negative" if cond.negative else "uncond"
-            asked.append(
-                query._replace(cond=told(blends), terms=tuple(dict.fromkeys((*query.terms, base))))
+    def _in_words(self, query: Query) -> list[Query]:
+        """What the pipeline is asked for a query; with Perp-Neg also the two negative texts."""
+        cond = query.cond.expand(len(query.x))
+
+        def told(texts: Iterable[str]) -> Condition:
+            return Condition(tuple(texts), cond.negative)
+
+        def with_words(words: Iterable[str]) -> list[str]:
+            return [prompt + word for prompt, word in zip(cond.prompt, words, strict=True)]
+
+        if not self.perp_neg or "cond" not in query.terms:
+            return [query._replace(cond=told(with_words(map(view_text, cond.camera))))]
+        parts = [perp_neg_parts(camera) for camera in cond.camera]
+        blends = [
+            self.inner.blend({prompt + words: share for words, share in positive.items()})
+            for prompt, (positive, _) in zip(cond.prompt, parts, strict=True)
+        ]
+        terms = tuple(dict.fromkeys((*query.terms, cond.base)))
+        return [query._replace(cond=told(blends), terms=terms)] + [
+            query._replace(
+                cond=told(with_words(negatives[i][0] for _, negatives in parts)), terms=("cond",)
             )
-            for i in range(2):
-                away = [
-                    p + negatives[i][0] for p, (_, negatives) in zip(prompts, parts, strict=True)
-                ]
-                asked.append(query._replace(cond=told(away), terms=("cond",)))
-        answers = iter(self.inner.predict_many(asked))
-        outputs = []
-        for query in queries:
-            own = {term: prediction.output for term, prediction in next(answers).items()}
-            if self.perp_neg and "cond" in query.terms:
-                base = own["negative" if query.cond.negative else "uncond"]
-                e_pos = own["cond"] - base
-                cameras = query.cond.camera * (len(query.x) // len(query.cond))
-                for i in range(2):
-                    weight = torch.tensor(
-                        [perp_neg_parts(camera)[1][i][1] for camera in cameras]
-                    ).to(base)
-                    e_i = next(answers)["cond"].output - base
-                    own["cond"] = own["cond"] + weight.reshape(
-                        -1, *(1,) * (e_i.ndim - 1)
-                    ) * perpendicular(e_i, e_pos)
-            outputs.append({term: own[term] for term in query.terms})
-        return outputs
+            for i in range(2)
+        ]
+
+    def _combined(
+        self, query: Query, answers: Sequence[dict[str, Prediction]]
+    ) -> dict[str, Tensor]:
+        """The terms of a query from what the pipeline said to its questions."""
+        positive, *negatives = answers
+        outputs = {term: prediction.output for term, prediction in positive.items()}
+        if negatives:
+            base = outputs[query.cond.base]
+            e_pos = outputs["cond"] - base
+            parts = [perp_neg_parts(camera)[1] for camera in query.cond.camera]
+            for i, negative in enumerate(negatives):
+                weight = torch.tensor([of_item[i][1] for of_item in parts]).to(base)
+                e_i = perpendicular(negative["cond"].output - base, e_pos)
+                outputs["cond"] = outputs["cond"] + per_item(weight, e_i) * e_i
+        return {term: outputs[term] for term in query.terms}

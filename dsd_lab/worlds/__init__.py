@@ -2,12 +2,14 @@
 
 from .icons import icons
 from .pictures import PictureWorld, folder
+from .prompts import World
 from .toybox.world import ToyboxWorld, Toys, make_toys, render, toy_shop, toybox
 
 __all__ = [
     "PictureWorld",
     "Toys",
     "ToyboxWorld",
+    "World",
     "folder",
     "icons",
     "make_toys",

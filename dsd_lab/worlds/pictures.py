@@ -1,7 +1,5 @@
 """A picture world: pictures sorted under prompts, from the package or from a folder of your own."""
 
-import difflib
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+
+from .prompts import resolve
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 SMALLEST, LARGEST = 8, 512  # pixels per side
@@ -67,26 +67,8 @@ class PictureWorld:
         return (self.label == self.prompts.index(self.resolve(prompt))).nonzero().flatten()
 
     def resolve(self, prompt: str) -> str:
-        """The prompt meant by `prompt`, whatever its case, spaces and article: "Dragon" is "a
-        dragon".
-
-        Raises TypeError for anything but a string, ValueError with the nearest prompt for an
-        unknown one.
-        """
-        if not isinstance(prompt, str):
-            raise TypeError(
-                f"a prompt is a string such as {self.prompts[0]!r}, got {type(prompt).__name__}"
-            )
-        if prompt in self.prompts:
-            return prompt
-        known = {_key(alias): target for alias, target in self.aliases.items()}
-        known |= {_key(own): own for own in self.prompts}  # a prompt goes before an alias
-        if _key(prompt) in known:
-            return known[_key(prompt)]
-        near = difflib.get_close_matches(_key(prompt), known, n=1)
-        hint = f'; did you mean "{known[near[0]]}"?' if near else ""
-        listed = f"{len(self.prompts)} prompts; `dsd-lab prompts` or prior.prompts lists them"
-        raise ValueError(f'unknown prompt "{prompt}"{hint} ({listed})')
+        """The prompt meant by `prompt`, see `prompts.resolve`."""
+        return resolve(prompt, self.prompts, self.aliases)
 
     def resized(self, size: int) -> "PictureWorld":
         """The same world with pictures of size x size, from 8 to the present size; else ValueError.
@@ -130,8 +112,8 @@ def folder(path, size: int = 64) -> PictureWorld:
             )
     if len(labels) == 1:
         raise ValueError(
-            f'{root} has one label, "{labels[0].name}"; it needs at least two labels: with one, conditional '
-            "and unconditional predictions are the same, so guidance does nothing"
+            f'{root} has one label, "{labels[0].name}"; it needs at least two labels: with one, '
+            "conditional and unconditional predictions are the same, so guidance does nothing"
         )
 
     rows = [(i, file) for i, label in enumerate(labels) for file in files[label]]
@@ -144,11 +126,6 @@ def folder(path, size: int = 64) -> PictureWorld:
         sources=tuple(Source(file.parent.name, file.name, "not stated") for _, file in rows),
         credit=f"Pictures: folder {root.resolve().name}.",
     )
-
-
-def _key(prompt):
-    """A wording without its case, article and spare spaces: what two wordings of one prompt share."""
-    return re.sub(r"^(a|an|the) ", "", " ".join(prompt.lower().split()))
 
 
 def _check_size(size, largest):

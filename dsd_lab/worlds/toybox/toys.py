@@ -2,7 +2,6 @@
 at once.
 """
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...checks import did_you_mean
 from ...draws import check_seeds
-from ..pictures import _key
+from ..prompts import key as wording
 from .builder import COLOURS, Toy
 from .kinds import EMBLEMS, RECIPES, add_back
 from .shapes import SHAPES, reach
@@ -203,7 +203,8 @@ def make_toys(
     backs = [None] * len(seeds) if backs is None else list(backs)
     if not len(kinds) == len(seeds) == len(backs):
         raise ValueError(
-            f"kinds, seeds and backs must be equally many, got {len(kinds)}, {len(seeds)} and {len(backs)}"
+            "kinds, seeds and backs must be equally many, "
+            f"got {len(kinds)}, {len(seeds)} and {len(backs)}"
         )
     if wrong := [back for back in backs if back not in (None, 0, 1, 2)]:
         raise ValueError(f"every back must be 0, 1, 2 or None, got {wrong[0]!r}")
@@ -218,9 +219,8 @@ def check_kind(kind: str) -> str:
     if not isinstance(kind, str):
         raise TypeError(f"a kind is a string such as {KINDS[0]!r}, got {type(kind).__name__}")
     if kind not in RECIPES:
-        near = difflib.get_close_matches(_key(kind), KINDS, n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else ""
-        raise ValueError(f'unknown kind "{kind}"{hint} (kinds: {", ".join(KINDS)})')
+        hint = did_you_mean(wording(kind), KINDS, 0.6)
+        raise ValueError(f'unknown kind "{kind}";{hint} (kinds: {", ".join(KINDS)})')
     return kind
 
 

@@ -65,7 +65,7 @@ def rendered_views(toys: Toys, cameras: tuple[Camera, ...]) -> Tensor:
 
 
 def cached_views(toys: Toys, cameras: tuple[Camera, ...]) -> Tensor:
-    """`rendered_views`, from the cache where they are in it. Warns if the cache cannot be written."""
+    """`rendered_views`, from the cache if they are in it. Warns if it cannot be written."""
     folder = Path(os.environ.get("DSD_LAB_CACHE") or platformdirs.user_cache_dir("dsd_lab"))
     file = folder / f"toybox-v{VERSION}-{_digest(toys, cameras)[:16]}.npz"
     try:
@@ -102,7 +102,7 @@ def smaller(views: Tensor, size: int) -> Tensor:
 
 
 def _digest(toys, cameras):
-    """A hash of what the pictures depend on: the toys, the cameras, and the code that makes them."""
+    """A hash of what the pictures depend on: toys, cameras, and the code that makes them."""
     package = Path(__file__).parent
     files = [package.parents[1] / "cameras.py", *sorted(package.glob("*.py"))]
     parts = [repr((toys.kinds, toys.colours, cameras)).encode()]

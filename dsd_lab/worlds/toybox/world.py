@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...cameras import BANK, Camera, check_cameras
 from ...checks import at_least
-from ..pictures import PictureWorld
+from ..prompts import resolve
 from .builder import COLOURS
 from .render import Pictures, render
 from .toys import KINDS, Toys, make_toys, with_article
@@ -29,9 +29,15 @@ __all__ = [
 SIZES = (16, 32, 64)  # pixels per side
 CREDIT = "Toys: dsd_lab's own procedural renders (Apache-2.0)."
 ALIASES = {
-    "bear": "a teddy bear", "boat": "a sailboat", "burger": "a hamburger", "cup": "a mug", "rubber duck": "a duck",
-    "spaceship": "a rocket", "teddy": "a teddy bear", "toadstool": "a mushroom",
-}  # fmt: skip
+    "bear": "a teddy bear",
+    "boat": "a sailboat",
+    "burger": "a hamburger",
+    "cup": "a mug",
+    "rubber duck": "a duck",
+    "spaceship": "a rocket",
+    "teddy": "a teddy bear",
+    "toadstool": "a mushroom",
+}
 SHIPPED = (16, BANK)  # toys of a kind and cameras of the pictures that come with the package
 
 
@@ -58,10 +64,13 @@ class ToyboxWorld:
         return len(self.toys)
 
     def __repr__(self):
-        views, (height, width) = len(self.cameras), self.views.shape[-2:]
-        return f"ToyboxWorld({len(self)} toys, {views} views of {height}x{width}, {len(self.prompts)} prompts)"
+        height, width = self.views.shape[-2:]
+        views = f"{len(self.cameras)} views of {height}x{width}"
+        return f"ToyboxWorld({len(self)} toys, {views}, {len(self.prompts)} prompts)"
 
-    resolve = PictureWorld.resolve
+    def resolve(self, prompt: str) -> str:
+        """The prompt meant by `prompt`, see `prompts.resolve`."""
+        return resolve(prompt, self.prompts, self.aliases)
 
     def index(self, prompt: str) -> Tensor:
         """Positions of the toys that a prompt describes, "a chair" or "a red chair": int64 (n,)."""
