@@ -46,13 +46,18 @@ def choice(name: str, value: str, allowed: Iterable[str]) -> str:
     return value
 
 
-def did_you_mean(word: object, allowed: Iterable[str], cutoff: float = 0.5) -> str:
-    """' did you mean "..."?' with the nearest of `allowed`, or nothing if none is near; of a mapping,
-    whose keys are wordings, with what that wording stands for.
+def did_you_mean(
+    word: object,
+    allowed: Iterable[str],
+    cutoff: float = 0.5,
+    names: Mapping[str, str] | None = None,
+) -> str:
+    """' did you mean "...?"' with the nearest of `allowed`, or nothing if none is near.
+
+    names: what a wording that is allowed stands for, if that is to be said in its place.
     """
     near = difflib.get_close_matches(str(word), list(allowed), 1, cutoff)
-    names = [allowed[word] if isinstance(allowed, Mapping) else word for word in near]
-    return f' did you mean "{names[0]}"?' if names else ""
+    return f' did you mean "{(names or {}).get(near[0], near[0])}"?' if near else ""
 
 
 def batch_of(shape: tuple[int, ...], name: str, x) -> None:

@@ -395,7 +395,7 @@ def test_conditions_that_it_refuses(image, camera, error, message, prior, world)
 @pytest.mark.parametrize("tolerance", [0, -0.1, math.inf, math.nan])
 def test_tolerances_that_it_refuses(tolerance, world):
     with pytest.raises(
-        ValueError, match="tolerance is an RMSE and must be positive .0.02 is the default"
+        ValueError, match="tolerance, an RMSE, must be positive and finite"
     ):
         NovelViewSet(world, tolerance=tolerance)
 
@@ -532,7 +532,6 @@ def nets(folders):
 
 @pytest.fixture
 def net(nets):
-    nets["cc_projection"].evaluations = 0
     return nets["cc_projection"]
 
 
@@ -749,7 +748,7 @@ def edit(file, **changes):
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
-def projection_of(weights):
+def with_projection(weights):
     def spoil(copy):
         from safetensors.torch import save_file
 
@@ -809,27 +808,27 @@ def no_bytes(copy):
             "UNet of 4 input and 4 output channels; one that sees a picture beside its latents of 4 .* has 8 and 4",
         ),
         (
-            projection_of({"projection.weight": (TOKEN, EMBEDDING), "projection.bias": TOKEN}),
+            with_projection({"projection.weight": (TOKEN, EMBEDDING), "projection.bias": TOKEN}),
             "projection from 12 to 32; its embedding, pose and UNet ask for 16 to 32",
         ),
         (
-            projection_of({"projection.weight": (16, EMBEDDING + 4), "projection.bias": 16}),
+            with_projection({"projection.weight": (16, EMBEDDING + 4), "projection.bias": 16}),
             "projection from 16 to 16; .* 16 to 32",
         ),
         (
-            projection_of({"projection.weight": (TOKEN, 16)}),
+            with_projection({"projection.weight": (TOKEN, 16)}),
             "must hold one linear map, a weight and a bias; it has projection",
         ),
         (
-            projection_of({"projection.weight": (TOKEN, 16), "projection.bias": 16}),
+            with_projection({"projection.weight": (TOKEN, 16), "projection.bias": 16}),
             "cc_projection must hold one linear map",
         ),
         (
-            projection_of({"projection.weight": TOKEN, "projection.bias": TOKEN}),
+            with_projection({"projection.weight": TOKEN, "projection.bias": TOKEN}),
             "must hold one linear map",
         ),
         (
-            projection_of({"0.weight": (TOKEN, 16), "0.bias": TOKEN, "2.scale": TOKEN}),
+            with_projection({"0.weight": (TOKEN, 16), "0.bias": TOKEN, "2.scale": TOKEN}),
             "it has 0.bias, 0.weight, 2.scale",
         ),
         (another_depth, "weights do not fit config.json|cannot be read"),

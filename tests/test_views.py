@@ -215,7 +215,7 @@ def test_encode_and_decode(prior):
     assert prior.decode(
         torch.tensor([-9.0, 9.0])[:, None, None, None].expand(2, 3, 16, 16)
     ).unique().tolist() == [0, 1]
-    with pytest.raises(ValueError, match=r"images must be \(B, 3, 16, 16\)"):
+    with pytest.raises(ValueError, match=r"must have shape \(B, 3, 16, 16\)"):
         prior.encode(images[..., :8])
 
 

@@ -129,11 +129,6 @@ def invert(
     return x
 
 
-def base_term(cond: Condition) -> str:
-    """The term in e_u's place: the negative prompt's if the condition has one."""
-    return "negative" if cond.negative else "uncond"
-
-
 def cost(cfg: float) -> int:
     """Predictions in one guided evaluation: 1 without guidance, else 2."""
     return len(guidance_terms(cfg))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .base import Evaluations, base_term
+from .base import Evaluations
 from .timesteps import UniformMethod
 
 
@@ -23,7 +23,7 @@ class CSD(UniformMethod):
 
     def gradient(self, state, x, step, draws):
         t, _, x_t = self.draw_point(state, x, step, draws)
-        base = base_term(state.cond)
+        base = state.cond.base
         terms = state.prior.predict(x_t, t, state.cond, (base, "cond"))
         e_u, e_c = terms[base].eps, terms["cond"].eps
         return state.schedule.at("sigma", t, x) ** 2 * self.cfg * (e_c - e_u), t, state

@@ -16,7 +16,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     try:
         wanted = torch.device(found[0] if device == "auto" else device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"unknown device {device!r}; allowed: {allowed}") from error
+        raise ValueError(f"unknown device {device!r}; allowed here: {allowed}") from error
     if (wanted.index or 0) >= devices_of(wanted.type):
         raise ValueError(f'no device "{wanted}" here; allowed: {allowed}')
     return wanted

@@ -45,7 +45,7 @@ def resolve(prompt: str, prompts: Iterable[str], aliases: Mapping[str, str]) -> 
     by_key |= {key(one): one for one in prompts}  # a prompt goes before an alias
     if key(prompt) in by_key:
         return by_key[key(prompt)]
-    hint = did_you_mean(key(prompt), by_key, 0.6)
+    hint = did_you_mean(key(prompt), by_key, 0.6, by_key)
     raise ValueError(
         f'unknown prompt "{prompt}"{";" if hint else ""}{hint} '
         f"({len(prompts)} prompts; `dsd-lab prompts` or prior.prompts lists them)"

@@ -97,5 +97,5 @@ class LoRAState(TrainedState):
         # not by `predict`: a training pass is no prediction, and is not counted as one
         query = Query(self.schedule.add_noise(x, t, n), t, self.cond, ("cond",))
         with self.lora.on():
-            output = self.prior._outputs([query])[0]["cond"]
+            output = self.prior.predict_many([query], counted=False)[0]["cond"].output
         return (output - target).square().flatten(1).sum(1).mean()

@@ -76,8 +76,9 @@ class NetworkState(TrainedState):
     @classmethod
     def begun(cls, prior, cond, e_star: Tensor, steps: int, hidden: int, lr: float):
         """A run at its beginning; the network says v = 0."""
-        labels = list(dict.fromkeys(cond.prompt))
-        which = torch.tensor([labels.index(p) for p in cond.prompt]).expand(len(e_star))
+        subjects = cond.subjects()
+        labels = list(dict.fromkeys(subjects))
+        which = torch.tensor([labels.index(s) for s in subjects]).expand(len(e_star))
         size, features = e_star[0].numel(), 2 * len(FREQUENCIES) + len(labels)
         first, last = nn.Linear(size + features, hidden), nn.Linear(hidden, size)
         draw = torch.randn(first.weight.shape, generator=torch.Generator().manual_seed(0))

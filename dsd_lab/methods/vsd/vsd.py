@@ -1,6 +1,7 @@
 """VSD: Variational Score Distillation (ProlificDreamer, arXiv 2305.16213)."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -111,8 +112,7 @@ class ExactState(State):
         pass
 
 
-def groups(cond: Condition, items: int) -> tuple[str, ...]:
-    """A name for what each item shows: particles are pooled where it is the same."""
-    cameras = cond.camera or (None,) * len(cond)
-    names = tuple(f"{prompt} {camera}" for prompt, camera in zip(cond.prompt, cameras, strict=True))
-    return names if len(cond) > 1 else names * items
+def groups(cond: Condition, items: int) -> tuple[Hashable, ...]:
+    """What each item shows, and from where: particles are pooled where it is the same."""
+    cond = cond.expand(items)
+    return tuple(zip(cond.subjects(), cond.camera or (None,) * items, strict=True))
