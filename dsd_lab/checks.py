@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 
@@ -65,3 +66,8 @@ def batch_of(shape: tuple[int, ...], name: str, x) -> None:
     if tuple(x.shape[1:]) != shape or x.ndim == 0:
         sides = ", ".join(map(str, shape))
         raise ValueError(f"{name} must have shape (B, {sides}), got {tuple(x.shape)}")
+
+
+def folded(name: str) -> str:
+    """A name as names are compared everywhere: letters composed (NFC), without case."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

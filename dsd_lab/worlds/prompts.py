@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..checks import did_you_mean
+from ..checks import did_you_mean, folded
 
 
 class World(Protocol):
@@ -54,4 +54,4 @@ def resolve(prompt: str, prompts: Iterable[str], aliases: Mapping[str, str]) -> 
 
 def key(prompt: str) -> str:
     """A wording without its case, article and spare spaces: what wordings of one prompt share."""
-    return re.sub(r"^(a|an|the) ", "", " ".join(prompt.lower().split()))
+    return re.sub(r"^(a|an|the) ", "", " ".join(folded(prompt).split()))
