@@ -1,0 +1,1 @@
+"""Maintainers' tools that make the worlds' data; users never run them."""
