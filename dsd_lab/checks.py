@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -50,3 +51,8 @@ def did_you_mean(word: object, allowed: Iterable[str], cutoff: float = 0.5) -> s
     """' did you mean "...?";' with the nearest of `allowed`, or nothing if none is near."""
     near = difflib.get_close_matches(str(word), list(allowed), 1, cutoff)
     return f' did you mean "{near[0]}"?' if near else ""
+
+
+def folded(name: str) -> str:
+    """A name as names are compared everywhere: letters composed (NFC), without case."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

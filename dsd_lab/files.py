@@ -12,17 +12,21 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from .checks import folded
+
 LONGEST = (
     80  # bytes of a name made from a text; file systems allow 255, suffixes and marks included
 )
+# names that Windows keeps for devices, with any suffix
+RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
 
 
 def slug(text: str) -> str:
     """A file name for a text: "a hot dog" -> "a-hot-dog"; a long one is cut, and a digest of the
-    whole text put behind it.
+    whole text put behind it, as behind a name that Windows reserves.
     """
     name = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", text).lower()).strip("-") or "prompt"
-    if len(name.encode()) <= LONGEST:
+    if len(name.encode()) <= LONGEST and name not in RESERVED:
         return name
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=6).hexdigest()
     short = name.encode()[: LONGEST - len(digest) - 1].decode(errors="ignore")
@@ -39,11 +43,31 @@ def file_names(texts: Iterable[str], suffix: str = ".png") -> dict[str, str]:
     return names
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with `~` expanded, or as it is where nobody knows the home folder."""
+    return Path(os.path.expanduser(path))
+
+
+def find_path(path: str | Path) -> Path:
+    """The file or folder meant by `path`, `~` expanded: the one of this name, else the only one
+    whose name differs by case or by how its accents are composed; `path` if there is none.
+    """
+    path = expanded(path)
+    if os.path.exists(path) or path.parent == path:
+        return path
+    parent = find_path(path.parent)
+    try:
+        same = [p for p in parent.iterdir() if folded(p.name) == folded(path.name)]
+    except (OSError, ValueError):
+        same = []
+    return same[0] if len(same) == 1 else path
+
+
 def prepare_folder(folder: str | Path) -> Path:
     """The folder, `~` expanded, made and writable. Raises ValueError if it cannot be, before any
     work is done.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -60,7 +84,7 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> Path:
     """Let `write` fill a file beside `path`, `~` expanded, and then give it its name: nobody sees
     half a file. Returns the path.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     beside = path.with_name(f".{slug(path.stem)}.{os.getpid()}{path.suffix}")
     try:
         write(beside)

@@ -246,7 +246,7 @@ def test_folder_without_sub_folders(mine):
 
 def test_folder_with_an_empty_sub_folder(mine):
     (mine / "green").mkdir()
-    with pytest.raises(ValueError, match=r"green has no pictures \(.bmp, .*, .webp\)"):
+    with pytest.raises(ValueError, match=r"green has no pictures \(.avif, .*, .webp\)"):
         folder(mine)
 
 

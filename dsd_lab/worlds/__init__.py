@@ -1,7 +1,8 @@
 """Worlds: pictures under prompts, for priors to be made from."""
 
+from .folders import folder
 from .icons import icons
-from .pictures import PictureWorld, folder
+from .pictures import PictureWorld
 from .toybox.world import ToyboxWorld, Toys, make_toys, render, toy_shop, toybox
 
 __all__ = [
