@@ -4,6 +4,8 @@ from where it is seen.
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .cameras import Camera
+from .files import find_path
+from .notebook import as_png, in_notebook
+from .picture_files import read_picture
 
 SMALLEST, LARGEST = 16, 8192  # pixels a side
 PLAIN = 0.08  # how far a background pixel's colour may be from the background's, in [0, 1]
-# share of the picture that an own picture's object is made to span, about what the toys do
-FILL = 0.85
+NOISIEST = 0.25  # and how far at most where the background is noisy
+FILL = 0.85  # share of the picture that a photo's object is made to span, about what the toys do
+SMALL = 1 / 20  # a part below this share of the largest part's area is no part of the object
+MASK_HINT = (
+    "give a PNG whose background is transparent, or input_view(picture, mask=...) with a picture "
+    "of the same size that is white where the object is"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +47,10 @@ class InputView:
         """The same view on a device."""
         return InputView(self.image.to(device), self.mask.to(device), self.camera)
 
+    def _repr_png_(self) -> bytes:
+        """The picture and its mask side by side, at least 128 pixels high, for notebooks."""
+        return as_png(torch.stack([self.image, self.mask.expand_as(self.image)]), 128)
+
     def at_size(self, size: int) -> InputView:
         """The same view in size x size pixels."""
         if size == self.image.shape[-1]:
@@ -50,19 +64,23 @@ class InputView:
         return InputView(resize(self.image), resize(self.mask), self.camera)
 
 
-def input_view(image, camera: Camera | None = None, size: int = 64) -> InputView:
+def input_view(image, camera: Camera | None = None, size: int = 64, mask=None) -> InputView:
     """An `InputView` of size x size pixels from a picture: a tensor, a PIL image or a file's path.
 
     A tensor (3, S, S) in [0, 1] is taken as it is, an object before white. A file or PIL image with
     transparency says by it what is object; without, its background must be plain, and what lies
-    within it is the object. Such a picture is cropped around the object, made square, and the
-    object made to span 85 % of it, as the toys do at the default camera.
+    within it is the object. Parts far smaller than the largest (dust, a watermark) are left out,
+    with a warning. Such a picture is cropped around the object, made square, and the object made to
+    span 85 % of it, as the toys do at the default camera.
     camera: where it is taken from; `Camera()`, from the front and 20 degrees above, at distance 3
-    with a field of view of 40 degrees, unless given. Raises TypeError or ValueError, saying what is
-    wrong, for anything that cannot be used.
+    with a field of view of 40 degrees, unless given. mask: a picture of the file's or PIL image's
+    size, a path or a PIL image, white where the object is. Raises TypeError or ValueError, saying
+    what is wrong, for anything that cannot be used.
     """
     if camera is not None and not isinstance(camera, Camera):
         raise TypeError(f"camera must be a Camera, got {camera!r}")
+    if mask is not None and isinstance(image, (InputView, Tensor)):
+        raise ValueError("a mask goes with a file or a PIL image; InputView(image, mask) has both")
     if isinstance(image, InputView):
         if camera not in (None, image.camera):
             raise ValueError(
@@ -71,73 +89,108 @@ def input_view(image, camera: Camera | None = None, size: int = 64) -> InputView
         return image.at_size(size)
     camera = camera or Camera()
     if isinstance(image, Tensor):
-        if image.ndim != 3 or image.shape[0] != 3 or image.shape[1] != image.shape[2]:
-            raise ValueError(
-                f"a picture as a tensor must be (3, S, S) in [0, 1], got {tuple(image.shape)}"
-            )
-        _check_side(image.shape[1])
-        if not bool(torch.isfinite(image).all()) or image.min() < 0 or image.max() > 1:
-            raise ValueError(
-                f"a picture's values must lie in [0, 1], got {float(image.min()):g} to {float(image.max()):g}"
-            )
-        image = image.detach().float().cpu()
-        mask = (image < 1 - 2 / 255).any(0, keepdim=True).float()
-        return InputView(image, _object(mask), camera).at_size(size)
-    colour, mask = _opened(image)
-    return InputView(*_framed(colour, _object(mask), size), camera)
+        return _of_tensor(image, camera).at_size(size)
+    colour, mask, doubts = _opened(image, mask)
+    mask, left_out = _without_small_parts(_object(mask))
+    view = InputView(*_framed(colour, _object(mask), size), camera)
+    doubts += left_out
+    if doubts:
+        warnings.warn(f"{'; '.join(doubts)}: if that is wrong, {MASK_HINT}", stacklevel=2)
+    if doubts and in_notebook():
+        from IPython.display import display
+
+        display(view)
+    return view
 
 
-def _opened(source) -> tuple[Tensor, Tensor]:
-    """A file's or PIL image's colours (3, H, W) and the mask of its object (1, H, W), both in [0,
-    1].
+def _of_tensor(image: Tensor, camera: Camera) -> InputView:
+    """The view of a picture (3, S, S) in [0, 1] before white."""
+    if image.ndim != 3 or image.shape[0] != 3 or image.shape[1] != image.shape[2]:
+        raise ValueError(
+            f"a picture as a tensor must be (3, S, S) in [0, 1], got {tuple(image.shape)}"
+        )
+    side = image.shape[1]
+    if not SMALLEST <= side <= LARGEST:
+        raise ValueError(
+            f"a picture's sides must be from {SMALLEST} to {LARGEST} pixels, got {side}"
+        )
+    if not bool(torch.isfinite(image).all()) or image.min() < 0 or image.max() > 1:
+        low, high = float(image.min()), float(image.max())
+        raise ValueError(f"a picture's values must lie in [0, 1], got {low:g} to {high:g}")
+    image = image.detach().float().cpu()
+    mask = (image < 1 - 2 / 255).any(0, keepdim=True).float()
+    return InputView(image, _object(mask), camera)
+
+
+def _opened(source, mask=None) -> tuple[Tensor, Tensor, list[str]]:
+    """A file's or PIL image's colours (3, H, W), the mask of its object (1, H, W), both in [0, 1],
+    and why the mask may be wrong.
     """
+    pixels = _pixels(source)
+    colour, alpha = pixels[:3], pixels[3:]
+    if mask is not None:
+        given = _pixels(mask)
+        if given.shape != pixels.shape:
+            raise ValueError(
+                f"the mask must be of the picture's size, {tuple(pixels.shape[1:])} pixels high "
+                f"and wide where it is used, got {tuple(given.shape[1:])}"
+            )
+        return colour, given[:3].mean(0, keepdim=True) * given[3:], []
+    if alpha.min() < 0.5:
+        return colour, alpha, []
+    return colour, *_not_background(colour)
+
+
+def _pixels(source) -> Tensor:
+    """A file's or PIL image's pixels, RGBA (4, H, W) in [0, 1], of at most 1024 a side."""
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image
 
     if isinstance(source, (str, Path)):
-        path = Path(source).expanduser()
-        if not path.is_file():
-            raise ValueError(f"there is no picture {path}")
-        try:
-            with Image.open(path) as picture:
-                picture.load()
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} is not a picture that can be read: {error}") from error
-    elif isinstance(source, Image.Image):
-        picture = source
-    else:
+        source = find_path(source)
+        if not os.path.isfile(source):
+            raise ValueError(f"there is no picture {source}")
+    elif not isinstance(source, Image.Image):
         raise TypeError(
             f"a picture is a tensor (3, S, S), a PIL image or a path, got {type(source).__name__}"
         )
-    for side in picture.size:
-        _check_side(side)
-    picture = ImageOps.exif_transpose(picture)  # upright, and a copy
+    picture = read_picture(source, (SMALLEST, LARGEST))
     picture.thumbnail((1024, 1024))
-    pixels = (
-        torch.from_numpy(np.asarray(picture.convert("RGBA")).copy()).permute(2, 0, 1).float() / 255
-    )
-    colour, alpha = pixels[:3], pixels[3:]
-    return colour, alpha if alpha.min() < 0.5 else _not_background(colour)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
-def _not_background(colour: Tensor) -> Tensor:
+def _not_background(colour: Tensor) -> tuple[Tensor, list[str]]:
     """Where a picture without transparency is not its plain background, which surrounds the object:
-    (1, H, W).
+    (1, H, W), and what makes that doubtful.
+
+    A pixel is like the background within PLAIN, or 4.5 standard deviations of the border's noise.
     """
     from skimage.measure import label
 
-    border = torch.cat([colour[:, 0], colour[:, -1], colour[:, :, 0], colour[:, :, -1]], 1)
+    edges = (colour[:, 0], colour[:, -1], colour[:, :, 0], colour[:, :, -1])
+    border = torch.cat(edges, 1)
     background = border.median(1).values
-    spread = (border - background[:, None]).abs().amax(0)
-    if (spread > PLAIN).double().mean() > 0.1:
+    # neighbours differ by the noise of two pixels, whatever the light does along the edge
+    steps = torch.cat([edge.diff(dim=1) for edge in edges], 1).abs().median(1).values.max()
+    noise = float(steps) * 1.4826 / 2**0.5
+    limit = min(max(PLAIN, 4.5 * noise), NOISIEST)
+    if ((border - background[:, None]).abs().amax(0) > limit).double().mean() > 0.1:
         raise ValueError(
-            "the picture has no transparency and no plain background to remove: its border is not of one colour; "
-            "give a PNG whose background is transparent, or a photo before a plain wall"
+            "the picture has no transparency and no plain background to remove: its border is not "
+            f"of one colour; {MASK_HINT}, or a photo before a plain wall"
         )
-    like = (colour - background[:, None, None]).abs().amax(0) <= PLAIN
-    regions = torch.from_numpy(label(like.numpy(), connectivity=1))
-    outside = torch.cat([regions[0], regions[-1], regions[:, 0], regions[:, -1]]).unique()
-    return (~torch.isin(regions, outside[outside > 0])).float()[None]
+    distance = (colour - background[:, None, None]).abs().amax(0)
+
+    def within(limit):
+        regions = torch.from_numpy(label((distance <= limit).numpy(), connectivity=1))
+        outside = torch.cat([regions[0], regions[-1], regions[:, 0], regions[:, -1]]).unique()
+        return ~torch.isin(regions, outside[outside > 0])
+
+    mask, surer = within(limit), within(1.5 * limit)
+    doubts = []
+    if surer.sum() < 0.8 * mask.sum():
+        doubts.append("it is doubtful what is object, its colours are close to the background's")
+    return mask.float()[None], doubts
 
 
 def _object(mask: Tensor) -> Tensor:
@@ -150,6 +203,27 @@ def _object(mask: Tensor) -> Tensor:
             "the whole picture is object: leave some background around it, plain or transparent"
         )
     return mask
+
+
+def _without_small_parts(mask: Tensor) -> tuple[Tensor, list[str]]:
+    """The mask (1, H, W) without parts far smaller than the largest, and what was left out."""
+    from scipy.ndimage import distance_transform_edt
+    from skimage.measure import label
+
+    core = (mask[0] > 0.5).numpy()
+    parts = torch.from_numpy(label(core, connectivity=2))
+    areas = parts.flatten().bincount()
+    areas[0] = 0
+    kept = areas >= SMALL * areas.max()
+    dropped = (areas > 0) & ~kept
+    if not dropped.any():
+        return mask, []
+    # a pixel that is half clear goes with the part that is nearest
+    nearest = distance_transform_edt(~core, return_distances=False, return_indices=True)
+    mask = mask * kept[parts[tuple(torch.from_numpy(nearest).long())]]
+    count, pixels = int(dropped.sum()), int(areas[dropped].sum())
+    parts = "1 part" if count == 1 else f"{count} parts"
+    return mask, [f"left out of the object: {parts} far smaller than the rest ({pixels} pixels)"]
 
 
 def _framed(colour: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -168,10 +242,3 @@ def _framed(colour: Tensor, mask: Tensor, size: int) -> tuple[Tensor, Tensor]:
     )
     small = F.interpolate(square[None], (size, size), mode="area" if side > size else "bilinear")[0]
     return (small[:3] + 1 - small[3:]).clamp(0, 1), small[3:]
-
-
-def _check_side(side: int) -> None:
-    if not SMALLEST <= side <= LARGEST:
-        raise ValueError(
-            f"a picture's sides must be from {SMALLEST} to {LARGEST} pixels, got {side}"
-        )

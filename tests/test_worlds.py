@@ -1,5 +1,6 @@
 """The picture worlds: what is shipped, how prompts and sizes resolve, and what errors say."""
 
+import os
 import re
 import shutil
 
@@ -273,6 +274,58 @@ def test_folder_refuses_other_sizes(mine):
         ValueError, match="size must be a whole number from 8 to 512, got 4000; try 512"
     ):
         folder(mine, size=4000)
+
+
+@pytest.mark.filterwarnings("ignore:.*left out")
+def test_folder_takes_pictures_deeper_inside_and_of_all_kinds(mine):
+    (mine / "blue" / "more" / "yet").mkdir(parents=True)
+    for name in ("c.tif", "more/d.avif", "more/yet/e.jfif"):
+        Image.new("RGB", (20, 20), BLUE).save(mine / "blue" / name)
+    world = folder(mine, size=16)
+    names = sorted(source.name for source in world.sources if source.set == "blue")
+    assert names == ["c.tif", "d.avif", "e.jfif", "wide.png"]
+
+
+def test_folder_leaves_the_systems_out_and_says_what_else(mine):
+    """A NAS's thumbnails, an archive's leavings and hidden files are no labels and no pictures."""
+    for name in ("@eaDir", "__MACOSX", ".cache", "blue/@eaDir"):
+        (mine / name).mkdir()
+        Image.new("RGB", (20, 20), RED).save(mine / name / "thumb.png")
+    for name in (".DS_Store", "blue/Thumbs.db", "blue/._wide.png", "Desktop.ini"):
+        (mine / name).write_bytes(b"binary")
+    (mine / "loose.png").write_bytes((mine / "blue" / "wide.png").read_bytes())
+    with pytest.warns(UserWarning, match=r"left out, .*: loose.png, blue/notes.txt$"):
+        world = folder(mine, size=16)
+    assert world.prompts == ("a red square", "blue") and len(world) == 3
+
+
+def test_folder_of_sixteen_bit_pictures(mine):
+    Image.new("I;16", (16, 16), 20000).save(mine / "a red square" / "0.png")
+    with pytest.warns(UserWarning, match="left out"):
+        assert folder(mine, size=16).pixels[0].unique().tolist() == [78]
+
+
+@pytest.mark.filterwarnings("ignore:.*left out")
+def test_names_are_compared_composed_and_without_case(mine):
+    (mine / "blue").rename(mine / "cafe\u0301 bleu")
+    world = folder(mine, size=16)
+    for prompt in ("caf\u00e9 bleu", "cafe\u0301 bleu", "the CAFE\u0301  Bleu"):
+        assert world.resolve(prompt) == "caf\u00e9 bleu"
+    (mine / "caf\u00e9 bleu").mkdir()
+    with pytest.raises(ValueError, match="two sub-folders named"):
+        folder(mine, size=16)
+
+
+@pytest.mark.filterwarnings("ignore:.*left out")
+def test_a_folder_is_found_by_its_name_composed_otherwise(mine):
+    mine.rename(mine.with_name("Stra\u00dfe a\u0300"))
+    assert len(folder(mine.with_name("strasse \u00e0"), size=16)) == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*left out")
+def test_a_label_that_is_not_unicode(mine):
+    os.rename(mine / "blue", os.fsencode(mine) + b"/caf\xe9")
+    assert folder(mine, size=16).prompts == ("a red square", "caf\ufffd")
 
 
 # The builder

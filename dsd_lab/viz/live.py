@@ -4,14 +4,13 @@ elsewhere.
 
 from __future__ import annotations
 
-import io
 import time
 
-import torch
 from torch import Tensor
 
 from ..cameras import Camera, orbit
 from ..distill.pictures import Loop, Run
+from ..notebook import as_png, in_notebook
 
 
 class Live:
@@ -71,23 +70,3 @@ class Live:
         3, H, W) in [0, 1].
         """
         return run.images if isinstance(run, Run) else run.scene.images(self.cameras, self.size)
-
-
-def as_png(pictures: Tensor) -> bytes:
-    """Pictures (n, 3, H, W) in [0, 1] side by side, as PNG."""
-    from PIL import Image
-
-    row = torch.cat(list(pictures.detach().cpu()), dim=2).mul(255).round().byte().permute(1, 2, 0)
-    buffer = io.BytesIO()
-    Image.fromarray(row.numpy()).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def in_notebook() -> bool:
-    """Whether this runs in a Jupyter kernel."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    shell = get_ipython()
-    return shell is not None and shell.__class__.__name__ == "ZMQInteractiveShell"
