@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 
-from ..files import write_whole
+from ..files import expanded, write_file, write_whole
 from .field import Field, lattice
+from .gltf import glb
+from .page import page
 
-SUFFIXES = (".glb", ".ply")
+SUFFIXES = (".glb", ".ply", ".obj", ".html")
 THRESHOLD = 10.0
 
 
@@ -64,17 +66,24 @@ def surface(field: Field, threshold: float = THRESHOLD, resolution: int = 96):
     return trimesh.Trimesh(vertices, faces, vertex_colors=colour, process=False)
 
 
-def export(mesh, path: str | Path) -> Path:
-    """Write a mesh as .glb or .ply, whole or not at all, and return the path. Raises ValueError for
-    other suffixes.
+def export(mesh, path: str | Path, unlit: bool = False) -> Path:
+    """Write a mesh as .glb, .ply, .obj or as an .html page that shows it, whole or not at all, and
+    return the path. Raises ValueError for other suffixes.
+
+    unlit: of a .glb, see `gltf.glb`; the others are not concerned.
     """
     path = check_suffix(path, SUFFIXES)
-    return write_whole(path, lambda place: mesh.export(place, file_type=path.suffix[1:].lower()))
+    kind = path.suffix.lower()
+    if kind == ".glb":
+        return write_file(path, glb(mesh, unlit))
+    if kind == ".html":
+        return write_file(path, page(mesh, path.stem))
+    return write_whole(path, lambda place: mesh.export(place, file_type=kind[1:]))
 
 
 def check_suffix(path: str | Path, allowed: tuple[str, ...]) -> Path:
     """`path` as a Path. Raises ValueError unless its suffix is one of `allowed`."""
-    path = Path(path)
+    path = expanded(path)
     if path.suffix.lower() not in allowed:
-        raise ValueError(f'"{path.name}" must end in {" or ".join(allowed)}')
+        raise ValueError(f'"{path.name}" must end in {", ".join(allowed[:-1])} or {allowed[-1]}')
     return path

@@ -14,6 +14,7 @@ from ..cameras import Camera, orbit
 from ..files import write_whole
 from .field import Field, GridField, HashField, Occupancy
 from .mesh import SUFFIXES, THRESHOLD, check_suffix, export, surface
+from .page import frame
 from .render import SAMPLES, Rendering, render
 
 FRAMES_A_SECOND = 12
@@ -92,13 +93,23 @@ class Scene(nn.Module):
         return surface(self.field, threshold, resolution)
 
     def export_mesh(
-        self, path: str | Path, threshold: float = THRESHOLD, resolution: int = 96
+        self,
+        path: str | Path,
+        threshold: float = THRESHOLD,
+        resolution: int = 96,
+        unlit: bool = False,
     ) -> Path:
-        """Write that surface as .glb or .ply and return the path. Raises ValueError for other
-        suffixes.
+        """Write that surface as .glb, .ply, .obj or, as a page that shows it, .html; returns the
+        path. unlit: see `dsd_lab.scene.gltf.glb`. Raises ValueError for other suffixes.
         """
         check_suffix(path, SUFFIXES)
-        return export(self.mesh(threshold, resolution), path)
+        return export(self.mesh(threshold, resolution), path, unlit)
+
+    def viewer(self, threshold: float = THRESHOLD, resolution: int = 64, height: int = 400):
+        """That surface to be turned in a notebook, or in a page made of it, without a kernel or a
+        network: an IPython.display.HTML, `height` pixels high.
+        """
+        return frame(self.mesh(threshold, resolution), height)
 
     def turntable(
         self, path: str | Path, frames: int = 24, size: int = 128, elevation: float = 20.0
