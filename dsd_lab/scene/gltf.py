@@ -10,7 +10,7 @@ import struct
 
 import numpy as np
 
-USHORT, UINT, FLOAT = 5123, 5125, 5126  # component types
+UINT, FLOAT = 5125, 5126  # component types
 VERTICES, INDICES = 34962, 34963  # what a buffer view is for
 UNLIT = "KHR_materials_unlit"
 
@@ -23,7 +23,7 @@ def to_linear(srgb: np.ndarray) -> np.ndarray:
 def glb(mesh, unlit: bool = False) -> bytes:
     """A trimesh.Trimesh with vertex colours (sRGB bytes) as a .glb file's content.
 
-    COLOR_0 is linear, as the format demands, in 16 bits; the material is no metal and rough, and
+    COLOR_0 is linear, as the format demands; the material is no metal and rough, and
     vertices have normals. unlit: show the colours as they are, without light, in viewers that know
     KHR_materials_unlit.
     """
@@ -35,7 +35,7 @@ def glb(mesh, unlit: bool = False) -> bytes:
     arrays = {
         "POSITION": np.asarray(mesh.vertices, dtype="<f4"),
         "NORMAL": normal.astype("<f4"),
-        "COLOR_0": (colour * 65535).round().astype("<u2"),
+        "COLOR_0": colour.astype("<f4"),
         "indices": np.asarray(mesh.faces, dtype="<u4").reshape(-1),
     }
     return _file(_description(arrays, unlit), b"".join(a.tobytes() for a in arrays.values()))
@@ -45,7 +45,7 @@ def _description(arrays: dict[str, np.ndarray], unlit: bool) -> dict:
     """The JSON part: one mesh, whose arrays lie one behind the other in one buffer."""
     accessors, views, offset = [], [], 0
     for name, array in arrays.items():
-        types = {"<f4": FLOAT, "<u2": USHORT, "<u4": UINT}
+        types = {"<f4": FLOAT, "<u4": UINT}
         target = INDICES if name == "indices" else VERTICES
         views.append(
             {"buffer": 0, "byteOffset": offset, "byteLength": array.nbytes, "target": target}
@@ -58,8 +58,6 @@ def _description(arrays: dict[str, np.ndarray], unlit: bool) -> dict:
         }
         if name == "POSITION":
             accessor |= {"min": array.min(0).tolist(), "max": array.max(0).tolist()}
-        if name == "COLOR_0":
-            accessor["normalized"] = True
         accessors.append(accessor)
         offset += array.nbytes
     vertices = {name: k for k, name in enumerate(arrays) if name != "indices"}
