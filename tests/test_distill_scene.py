@@ -128,7 +128,7 @@ def test_a_prior_of_pictures_without_cameras(small_world):
     prior = ImageSet(small_world)
     run = distill_scene(prior, "warm", SDS(), 0, 2, stages=ONE, refresh=1)
     assert len(run.stage.cameras) == 24 and run.stage.state.cond.camera is None
-    x, seen = run.stage.look(torch.tensor([3, 7]))
+    x, seen = run.stage.encode_views(torch.tensor([3, 7]))
     quarters = seen.rgb.detach().reshape(2, 3, 8, 2, 8, 2).mean((3, 5))
     torch.testing.assert_close(x.detach(), prior.encode(quarters))
     assert run.finish().finished

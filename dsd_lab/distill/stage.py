@@ -55,21 +55,21 @@ class StageRun:
         """
         if self.refresh == 1:  # then the views that the method is asked about are those to fit
             views = self._turn(self.plan.views)
-            x, rendering = self.look(views, True, normals)
+            x, rendering = self.encode_views(views, True, normals)
             self.ask(views, x.detach(), step)
             return views, x, rendering
         if step % self.refresh == 0 or not self.targets.held.any():
             views = self._turn(2 * self.plan.views)
-            self.ask(views, self.look(views)[0], step // self.refresh)
+            self.ask(views, self.encode_views(views)[0], step // self.refresh)
         views = self.targets.pick(self.plan.views, self.generator)
-        return views, *self.look(views, True, normals)
+        return views, *self.encode_views(views, True, normals)
 
     def _turn(self, count: int) -> Tensor:
         """The next views to ask about: int64; of a joint prior always all."""
         joint = self.prior.views_per_item > 1
         return self.targets.next(len(self.cameras) if joint else count, self.generator)
 
-    def look(
+    def encode_views(
         self, views: Tensor, grad: bool = False, normals: bool = False
     ) -> tuple[Tensor, Rendering]:
         """Some views in the prior's space, (V, *shape), and their rendering."""
