@@ -110,13 +110,13 @@ FAULTS = [
         "highest-timestep-never-drawn",
         "(high - low + 1)).floor()",
         "(high - low)).floor()",
-        "test_methods",
+        "test_distill test_contract",
     ),
     Fault(
         "asd-draws-in-another-order",
         "t_prime = noisier(t, lowest, self.shift, draws.uniform(), schedule) n = draws.normal()",
         "n = draws.normal()\n        t_prime = noisier(t, lowest, self.shift, draws.uniform(), schedule)",
-        "test_family test_contract",
+        "test_contract test_family",
     ),
     # ---- methods
     Fault(
@@ -153,7 +153,7 @@ FAULTS = [
         "consistent-gap-one-too-wide",
         "level(self.gap_max, schedule) - 1 t",
         "level(self.gap_max, schedule)\n        t",
-        "test_family",
+        "test_contract test_family",
     ),
     Fault(
         "consistent-sign",
@@ -165,7 +165,7 @@ FAULTS = [
         "fsd-noise-drawn-afresh",
         "schedule, n = state.schedule, state.e_star",
         "schedule, n = state.schedule, draws.normal()",
-        "test_family test_distill",
+        "test_contract test_family",
     ),
     Fault(
         "cfd-noise-shrinks",

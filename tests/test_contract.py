@@ -10,6 +10,7 @@ from helpers import f64, make_mixture, same_tensors
 
 from dsd_lab import CFD, DDS, DSD, SDI, SDS, VSD, ImageSet, distill, distill_images, distill_scene
 from dsd_lab.distill import Stage
+from dsd_lab.draws import Draws
 from dsd_lab.methods import VARIANTS
 from dsd_lab.priors import PipelinePrior, ViewSet
 from dsd_lab.worlds.toybox.world import resized
@@ -61,6 +62,53 @@ def test_a_variant_says_what_it_changes(variant):
     changed = ", ".join(f"{name}={value!r}" for name, value in variant.settings.items())
     assert str(method) == (f"{method.name}({changed})" if changed else method.name)
     assert variant.label.startswith(method.name)
+
+
+class NotedDraws(Draws):
+    """Draws that note what was asked for, in order."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.calls = []
+
+    def uniform(self):
+        self.calls.append("u")
+        return super().uniform()
+
+    def normal(self):
+        self.calls.append("n")
+        return super().normal()
+
+    def timesteps(self, low, high):
+        t = super().timesteps(low, high)
+        self.calls[-1:] = [f"t {low}..{high}"]
+        return t
+
+
+@pytest.mark.parametrize(
+    "name, calls",
+    [
+        *((name, "t 20..980, n") for name in ("SDS", "CSD", "NFSD", "DDS", "VSD")),
+        ("VSD network", "t 20..980, n, t 0..999, n"),
+        ("ASD", "t 500..980, u, n"),
+        ("ISM", "t 20..980"),
+        ("ConsistentODE", "t 100..299"),
+        ("SDI", "u"),
+        ("SDI noisy", "u, n"),
+        ("CFD renewed", "n"),
+        ("DSD reference", "u"),
+        ("DSD reference random", "u, n"),
+        ("DSD random", "n"),
+        *((name, "") for name in ("SDI cached", "FSD", "CFD", "DSD", "DSD x0", "DSD*")),
+    ],
+)
+def test_what_a_step_draws_in_which_order(name, calls, weather):
+    """The order is part of what a seed means; u is of t' or tau, n the noise."""
+    weather.preferred_batch = 1
+    method, e_star = METHODS[name], weather.noise([0, 1])
+    draws = NotedDraws([0, 1], weather.shape)
+    method.gradient(method.begin(weather, weather.condition("warm"), e_star, 9), e_star, 0, draws)
+    assert ", ".join(draws.calls) == calls
 
 
 # ---- the cost

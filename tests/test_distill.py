@@ -21,6 +21,13 @@ def test_a_seed_draws_the_same_bits_alone_and_in_a_batch():
     )  # e* is not drawn again
 
 
+def test_timesteps_are_drawn_evenly_with_both_ends():
+    t = Draws(range(3000), (1,)).timesteps(20, 24)
+    count = torch.bincount(t)[20:]
+    assert len(count) == 5 and t.min() == 20
+    assert (count - 600).abs().max() < 5 * (3000 * 0.2 * 0.8) ** 0.5
+
+
 def test_steps_are_detached_copies(mixture):
     run = distill(mixture, "left", SDS(), [0, 1], 5)
     first = next(run)
