@@ -2,8 +2,6 @@
 whose they are.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +52,7 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def save(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, object]) -> Path:
-    """Write tensors as .safetensors, whole or not at all: a full disk leaves the old file as it was.
+    """Write tensors as .safetensors, whole or not at all: a full disk leaves the old file as it is.
 
     header: settings of the run, anything that JSON can hold; `load` compares it.
     """

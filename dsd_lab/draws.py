@@ -4,8 +4,6 @@ the CPU.
 A seed draws the same bits alone and in any batch, on any device and in any dtype.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

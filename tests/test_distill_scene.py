@@ -655,6 +655,22 @@ def test_bad_settings(settings, message, prior):
         start(**dict(prior=prior, method=SDS()) | settings)
 
 
+def test_a_ring_begins_at_the_picture(small_novel, small_view):
+    """Evenly around from its camera, at the same elevation, in cameras of the bank."""
+    turned = InputView(small_view.image, small_view.mask, RING[1])
+    for view, cameras in ((small_view, (RING[0], RING[2], RING[4])), (turned, RING[1::2])):
+        run = look(small_novel, view, stages=(Stage(16, 8, 1.0, 2, ring=3),))
+        assert run.stage.cameras == cameras
+
+
+def test_empty_space_is_looked_at_again_as_the_scene_changes(prior):
+    run = start(prior, SDS(), 17, refresh=4)
+    for step in run:
+        if step.index == 15:
+            assert run.scene.occupancy.cells.all()
+    assert int(run.scene.occupancy.steps) == 17 and not run.scene.occupancy.cells.all()
+
+
 def test_a_stage_may_look_from_a_ring_alone(prior):
     run = start(
         prior,

@@ -62,6 +62,18 @@ def test_asd_without_shift_is_csd(same, cfg):
     assert csd.norm() > 1e-3
 
 
+def test_one_csd_step_by_hand(line, fixed_draws):
+    """A negative prompt's prediction stands in e_u's place."""
+    hand, x, n, t, cfg = ByHand(), 0.1, 0.8, 600, 3.0
+    x_t = hand.a(t) * x + hand.s(t) * n
+    draws = fixed_draws(normal=torch.tensor([[n]], dtype=f64), t=torch.tensor([t]))
+    for negative, base in ((None, [2.0, -1.0]), ("b", [-1.0])):
+        want = hand.s(t) ** 2 * cfg * (hand.eps_of([2.0], x_t, t) - hand.eps_of(base, x_t, t))
+        cond = line.condition("a", negative)
+        g = one_gradient(CSD(cfg=cfg), line, cond, torch.tensor([[x]], dtype=f64), draws)[0]
+        assert g.item() == pytest.approx(want, rel=1e-9)
+
+
 def test_asd_is_the_reference_form_of_dsd_with_other_noise(mixture, fixed_draws):
     dsd, steps, step = DSD(form="reference"), 8, 2
     t = dsd.t_at(step, steps, mixture.schedule)
@@ -415,8 +427,10 @@ def test_vsd_network_learns_the_noise(mixture):
     def draw():
         return torch.randint(200, 800, (8,), generator=g), torch.randn(8, 2, generator=g)
 
+    x.requires_grad_()
     for _ in range(300):
         state.fit(x, *draw())
+    assert x.grad is None  # the renders are what it learns, and learn nothing
     loss = []
     for _ in range(20):
         t, n = draw()

@@ -322,11 +322,7 @@ def test_a_folder_that_is_being_written_to_is_refused(prior, tmp_path):
         ({"methods": {}}, ValueError, "methods is empty"),
         ({"methods": [SDS()]}, TypeError, "methods must be a mapping"),
         ({"methods": {"DDIM": SDS()}}, ValueError, '"DDIM" names the reference'),
-        (
-            {"methods": {"SDS": "sds"}},
-            TypeError,
-            "SDS must be a method object such as dsd_lab.DSD",
-        ),
+        ({"methods": {"SDS": "sds"}}, TypeError, "SDS must be a method object such as dsd_lab.DSD"),
         (
             {"methods": {"edit": DDS()}},
             ValueError,

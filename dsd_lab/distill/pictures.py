@@ -1,7 +1,5 @@
 """The optimisation loop on pictures and points: a method's gradient, one item a seed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

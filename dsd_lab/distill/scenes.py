@@ -19,7 +19,7 @@ from ..cameras import BANK, Camera, check_cameras
 from ..draws import run_generator
 from ..inputs import InputView
 from ..methods import DSD, Method
-from ..priors import Condition, Prior
+from ..priors import Prior
 from ..scene import Field, GridField, Occupancy, Scene
 from ..scene.regularisers import Ramp
 from .loop import Loop, asks, check_method
@@ -168,7 +168,7 @@ def begin_stage(run: SceneRun, number: int) -> StageRun:
     block = run.prior.shape[-1] // prior.shape[-1]
     e_star = F.avg_pool2d(run.e_star[None], block) * block
     e_star = e_star.expand(len(cameras), *prior.shape).contiguous()
-    cond = condition_from(prior, run.conditioning, cameras)
+    cond = prior.condition(**run.conditioning, camera=cameras if prior.cameras else None)
     with torch.no_grad():
         state = run.method.begin(prior, cond, e_star, asks(run.steps, settings.refresh))
     if run.scene.field.resolution not in (None, plan.resolution):
@@ -194,15 +194,6 @@ def adam_for(scene: Scene, lr: float) -> torch.optim.Adam:
     return torch.optim.Adam(
         scene.field.parameters(), lr=lr, betas=(0.9, 0.99), eps=1e-15, foreach=False
     )
-
-
-def condition_from(
-    prior: Prior, conditioning: Mapping[str, object], cameras: Sequence[Camera]
-) -> Condition:
-    """The condition of all views, with the cameras if the prior is told them."""
-    if prior.cameras is None:
-        return prior.condition(**conditioning)
-    return prior.condition(**conditioning, camera=cameras)
 
 
 def described(conditioning: Mapping[str, object]) -> dict[str, object]:

@@ -1,7 +1,5 @@
 """The settings of a run on a scene, checked: its stages, coarse to fine, and everything else."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

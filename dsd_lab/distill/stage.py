@@ -1,7 +1,5 @@
 """A stage of a run on a scene, under way: it looks at the scene, asks the method, holds targets."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

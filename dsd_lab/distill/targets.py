@@ -1,7 +1,5 @@
 """Held targets: what each view is to become, until the method is asked about it again."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

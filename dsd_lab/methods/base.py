@@ -1,7 +1,5 @@
 """What every score-distillation method shares: its settings and the contract of a gradient."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """DDS: Delta Denoising Score, editing one picture into another (arXiv 2304.07090)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """DSD: Diverse Score Distillation (arXiv 2412.06780), in three forms."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """SDI: Score Distillation via Inversion (arXiv 2405.15891)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

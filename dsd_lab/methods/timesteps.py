@@ -2,8 +2,6 @@
 schedule.
 """
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """e_phi as the prior's own network with a low-rank adapter (LoRA, arXiv 2106.09685)."""
 
-from __future__ import annotations
-
 import math
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """e_phi as a network that is trained beside the run: what all such have, and a small one."""
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """VSD: Variational Score Distillation (ProlificDreamer, arXiv 2305.16213)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
