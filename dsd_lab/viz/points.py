@@ -136,12 +136,13 @@ def field(
     places = _square(torch.linspace(-limit, limit, 15, dtype=torch.float64))
     to = (prior.predict_guided(places, t, cond, cfg).x0 - places) / 6
     axes.quiver(*places.T, *to.T, width=0.003, color=FAINT, **ARROWS)
-    for b in range(path.x_t.shape[1]):
+    x_t, x0 = path.x_t.cpu(), path.x0.cpu()
+    for b in range(x_t.shape[1]):
         colour = COLOURS[b % len(COLOURS)]
-        axes.plot(*path.x_t[: k + 1, b].T, color=colour, lw=1.5)
-        axes.plot(*path.x0[: k + 1, b].T, color=colour, lw=1.2, ls=":")
-        axes.plot(*path.x_t[k, b], "o", color=colour, ms=8, mec="white")
-        axes.plot(*path.x0[k, b], "o", color="white", mec=colour, mew=2, ms=8)
+        axes.plot(*x_t[: k + 1, b].T, color=colour, lw=1.5)
+        axes.plot(*x0[: k + 1, b].T, color=colour, lw=1.2, ls=":")
+        axes.plot(*x_t[k, b], "o", color=colour, ms=8, mec="white")
+        axes.plot(*x0[k, b], "o", color="white", mec=colour, mew=2, ms=8)
     return figure
 
 
@@ -155,7 +156,7 @@ def ends(
 
     def draw(panel, name):
         how = {"color": looks[name][0], "ms": 5, "mec": "white", "mew": 0.7, "alpha": 0.85}
-        panel.plot(*results[name].T, "o", **how)
+        panel.plot(*results[name].cpu().T, "o", **how)
 
     return _side_by_side(prior, cond, results, limit, 3.1, draw)
 
@@ -172,8 +173,9 @@ def arrows(
     """
 
     def draw(panel, name):
-        step = 0.25 * fields[name] / fields[name].norm(dim=1).quantile(0.9)
-        panel.quiver(*places.T, *step.T, width=0.005, color=COLOURS[0], **ARROWS)
+        field = fields[name].cpu()
+        step = 0.25 * field / field.norm(dim=1).quantile(0.9)
+        panel.quiver(*places.cpu().T, *step.T, width=0.005, color=COLOURS[0], **ARROWS)
 
     return _side_by_side(prior, cond, fields, limit, 3.9, draw)
 

@@ -140,7 +140,7 @@ def camera_rig(
     axes = figure.add_axes(place, projection="3d", computed_zorder=False)
     _stage(axes)
     if points is not None:
-        colours = None if colours is None else colours.clamp(0, 1).numpy()
+        colours = None if colours is None else colours.cpu().clamp(0, 1).numpy()
         axes.scatter(
             *_upright(points).T.numpy(), c=colours, s=4, linewidths=0, depthshade=False, zorder=2
         )
@@ -206,7 +206,8 @@ def ray_figure(
         raise ValueError(
             f"z and density must be (S,) and colour (S, 3), got {', '.join(map(str, shapes))}"
         )
-    density, length = density.detach(), torch.full((1, 1), float(delta), dtype=density.dtype)
+    z, density = z.detach().cpu(), density.detach().cpu()
+    length = torch.full((1, 1), float(delta), dtype=density.dtype)
     through, weights = (f(density[None], length)[0].numpy() for f in (transmittance, composite))
     figure = Figure(figsize=(6.8, 4.6))
     panels = figure.subplots(3, 1, sharex=True)
@@ -214,7 +215,7 @@ def ray_figure(
     panels[0].step(z, density, where="mid", color=COLOURS[0], lw=1.3)
     panels[1].step(z, through, where="mid", color=COLOURS[1], lw=1.5)
     panels[1].set_ylim(-0.05, 1.08)
-    fill = COLOURS[2] if colour is None else colour.detach().clamp(0, 1).numpy()
+    fill = COLOURS[2] if colour is None else colour.detach().cpu().clamp(0, 1).numpy()
     panels[2].bar(z, weights, width=0.9 * delta, color=fill, edgecolor=SOFT, lw=0.4)
     panels[2].set_xlabel("distance from the camera")
     names = ("density\n$\\tau_i$", "light left\n$T_i$", "weight\n$w_i$")
@@ -348,4 +349,5 @@ def _named(scenes):
 
 def _upright(points):
     """Points (..., 3) with y up in matplotlib's axes, whose third is up."""
-    return torch.stack([points[..., 0], -points[..., 2], points[..., 1]], dim=-1).double()
+    x, y, z = points.cpu().double().unbind(-1)
+    return torch.stack([x, -z, y], dim=-1)
