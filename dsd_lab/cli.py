@@ -2,8 +2,6 @@
 re-executed.
 """
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys
@@ -11,8 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from tqdm import tqdm
 
+from .files import prepare_folder, write_file
 from .methods import VARIANTS, variant
+from .priors import load_prior
+from .tasks import compare
 
 app = typer.Typer(
     help="Score distillation on a laptop: DDIM, SDS and DSD from the same seeds.",
@@ -99,12 +101,7 @@ def run(
     """Make pictures by DDIM and by distillation from the same seeds; measure them; write grids,
     numbers and a report.
     """
-    from tqdm import tqdm
-
-    from .files import prepare_folder
-    from .priors import load_prior
     from .studies.report import deviations, table_text, write_report
-    from .tasks import compare
 
     numbers, methods = parse_seeds(seeds), dict(make_method(name, cfg) for name in method)
     model = load_prior(prior, size=size)
@@ -150,8 +147,6 @@ def study(
     """Run methods x prompts x seeds x settings, keeping each result as it comes; the same command
     again goes on.
     """
-    from .files import write_file
-    from .priors import load_prior
     from .studies import Grid, Setting, ranking, summarise
     from .studies import study as run_study
     from .studies.figures import figures
@@ -179,8 +174,6 @@ def study(
 @app.command()
 def prompts(prior: Annotated[str, typer.Option(help="As for `run`.")] = "icons") -> None:
     """List a prior's prompts and how many pictures or objects each has."""
-    from .priors import load_prior
-
     model = load_prior(prior)
     if model.world is None:
         typer.echo(f"{model.name} takes any text as a prompt")

@@ -1,7 +1,5 @@
 """Files written whole or not at all, and short names made from a user's text."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from html.parser import HTMLParser
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
+from pipelines import make_pipe
 from typer.testing import CliRunner
 
 from dsd_lab import DSD, SDS, DSDStar, ImageSet, cli, compare, ddim, load_prior
@@ -306,6 +308,71 @@ def test_methods_by_name():
     assert {method.cfg for _, method in made} == {3.0}
     with pytest.raises(ValueError, match='unknown method "SDS".*methods: sds, asd, sdi'):
         cli.make_method("SDS", 3.0)
+
+
+# ---- priors without a world, long prompts, narrow consoles ---------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """The folder of a small pipeline, which takes any text."""
+    folder = tmp_path_factory.mktemp("pipeline") / "tiny"
+    make_pipe("pixel").save_pretrained(folder)
+    return folder
+
+
+LONG = " ".join(["red"] * 58)  # 231 letters, 58 of a text encoder's 77 tokens
+
+
+def test_run_on_a_pipelines_folder(pipeline, tmp_path, monkeypatch, capsys):
+    words = ["--prior", pipeline, "--method", "sds", "--steps", 3, "--seeds", 3]
+    prompts = ["--prompt", "a red cat", "--prompt", LONG]
+    out = tmp_path / "out"
+    status, text, _ = main(monkeypatch, capsys, "run", *words, *prompts, "--out", out)
+    assert status == 0
+    assert text.split("\n")[2].split() == ["pairwise", "agreement", "evaluations", "seconds"]
+    results = json.loads((out / "results.json").read_text())["results"]
+    assert list(results) == ["a red cat", LONG]
+    report = results["a red cat"]["SDS"]
+    assert report["modes"] is report["distance"] is report["pictures"] is None
+    assert 0 < report["agreement"]["value"] < 1
+    assert {p.suffix for p in out.iterdir()} == {".json", ".html", ".png"}
+    assert len(list(out.iterdir())) == 4
+    assert "distinct pictures" not in (out / "report.html").read_text()
+
+
+def test_study_and_prompts_on_a_pipelines_folder(pipeline, tmp_path, monkeypatch, capsys):
+    words = ["--prior", pipeline, "--method", "sds", "--steps", 2, "--seeds", 3, "--prompt", LONG]
+    status, text, _ = main(monkeypatch, capsys, "study", *words, "--out", tmp_path / "out")
+    assert status == 0
+    assert "pairwise" in text and "modes" not in text
+    names = {p.stem[:12] for p in (tmp_path / "out").glob("*.png")}
+    assert names == {"plane", "pictures-red"}
+    status, text, _ = main(monkeypatch, capsys, "prompts", "--prior", pipeline)
+    assert (status, text) == (0, "tiny takes any text as a prompt\n")
+
+
+def test_a_narrow_console_loses_no_result(pictures, tmp_path):
+    (pictures / "wet").rename(pictures / "\u0447\u0430\u0439")
+    words = ["--prior", pictures, "--size", 8, "--seeds", 2, "--steps", 2, "--method", "sds"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dsd_lab.cli", "run", "--out", tmp_path / "out"]
+        + ["--prompt", "\u0447\u0430\u0439", *map(str, words)],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\u0447" in done.stdout
+    assert (tmp_path / "out" / "\u0447\u0430\u0439.png").is_file()
+
+
+def test_results_are_kept_whatever_happens_to_the_console(run, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise UnicodeEncodeError("ascii", "x", 0, 1, "no such letter")
+
+    monkeypatch.setattr("typer.echo", broken)
+    assert run().exit_code != 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["results"]
 
 
 # ---- compare -------------------------------------------------------------------------------------

@@ -282,7 +282,10 @@ def test_a_store_takes_any_map(tmp_path):
         ({"table": "other"}, 'begun with table "other"'),
         ({"seeds": [0, 1]}, r"begun with seeds \[0, 1\], not \[0, 3, 5\]"),
         ({"prior": {"prior": "small", "data": "0"}}, "begun with prior"),
-        ({"methods": {"SDS": {"class": "SDS", "cfg": 3.0}}}, "begun with methods SDS cfg 3.0, not"),
+        (
+            {"methods": {"SDS": {"class": "SDS", "cfg": 3.0}}},
+            r'begun with methods {"SDS": {"class": "SDS", "cfg": 3.0}}, not {"SDS"',
+        ),
     ],
 )
 def test_another_study_is_refused_and_left_alone(prior, whole, tmp_path, change, message):
@@ -568,7 +571,7 @@ def test_a_method_looks_the_same_whoever_is_shown_beside_it():
 def command(small_world, tmp_path, monkeypatch):
     """`dsd-lab study` on the small world: takes options, returns click's result and the prior."""
     prior = ImageSet(small_world)
-    monkeypatch.setattr("dsd_lab.priors.load_prior", lambda name, size: prior)
+    monkeypatch.setattr("dsd_lab.cli.load_prior", lambda name, size: prior)
 
     def go(*options):
         fixed = ["--prompt", "warm", "--seeds", "3", "--steps", "3", "--out", str(tmp_path / "out")]

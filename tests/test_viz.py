@@ -353,7 +353,7 @@ def test_an_error_stands_in_the_facts_place_and_goes_away(live):
 
 def test_an_explorer_knows_its_controls(live):
     explorer, draw = live
-    with pytest.raises(ValueError, match='no control "sed"; there are: seed, cfg'):
+    with pytest.raises(ValueError, match='unknown control "sed"; did you mean "seed"'):
         explorer.set(sed=1)
     assert repr(explorer) == "Explorer(seed, cfg)"
     explorer.set(seed=5)

@@ -1,7 +1,5 @@
 """Re-execute a notebook and save it, whole or not at all."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

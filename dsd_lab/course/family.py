@@ -6,8 +6,6 @@ written to family.json beside this file, with the command, versions and seconds.
 folders are kept where the command is told, so it can be stopped and goes on.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated

@@ -4,8 +4,6 @@ SDS and DSD, its forms, and held targets on `icons-mini`, on prompts that no set
 What they come to is written to mini.json beside this file, with the command, versions and seconds.
 """
 
-from __future__ import annotations
-
 import time
 from functools import partial
 from pathlib import Path

@@ -8,8 +8,6 @@ seconds, and how they look to objects.png. `python -m dsd_lab.course.objects_min
 `toybox-mini`, `... .objects_joint` on `toybox-joint`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

@@ -6,8 +6,6 @@ Text to 3-D on the exact prior `toybox-joint`; prompts, seeds and settings as in
 often.
 """
 
-from __future__ import annotations
-
 import typer
 
 from ..distill.scenes import JOINT_REFRESH, SCENE_DSD

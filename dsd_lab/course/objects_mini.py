@@ -5,8 +5,6 @@ Text to 3-D on `toybox-mini`, on prompts that no setting was chosen on; else as 
 autoencoder, so the runs are shorter, and at 32 pixels throughout.
 """
 
-from __future__ import annotations
-
 import typer
 
 from ..distill.scenes import Stage

@@ -7,8 +7,6 @@ can be stopped and goes on. What they come to is written to reconstructions.json
 with the command, versions and seconds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial

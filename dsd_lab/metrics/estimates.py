@@ -1,7 +1,5 @@
 """Values with their 95 % intervals over seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple

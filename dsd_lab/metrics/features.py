@@ -4,8 +4,6 @@ weights are here.
 Nothing here touches the network: what is missing is said, with where to get it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from functools import lru_cache
 from pathlib import Path

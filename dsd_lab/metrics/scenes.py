@@ -1,7 +1,5 @@
 """Fidelity and diversity of objects in 3-D, judged from cameras that no optimisation has used."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Sets of pictures against sets: precision and recall, coverage, Vendi, Frechet, KID."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -2,8 +2,6 @@
 not.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from statistics import median

@@ -1,7 +1,5 @@
 """The figures of a study, and of ablations."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -10,7 +10,7 @@ from ..checks import choice
 from ..distill import check_settings
 from ..draws import check_seeds
 from ..methods import Method
-from ..priors import Prior, check_cfg
+from ..priors import Prior
 
 REFERENCE = "DDIM"
 
@@ -27,14 +27,6 @@ class Setting:
     start: str | None = None
     optimizer: str | None = None
     refresh: int = 1
-
-    def __post_init__(self):
-        if self.cfg is not None:
-            check_cfg(self.cfg)
-        if not isinstance(self.start, str | None):
-            raise TypeError(
-                f"a study's start is a name (zeros, x0hat) or None, got {type(self.start).__name__}"
-            )
 
     @classmethod
     def of(cls, values: Setting | Mapping) -> Setting:
@@ -109,22 +101,15 @@ def _run(name: str, method: Method, setting: Setting, ddim_steps: int) -> tuple[
             "prompt and a seed; leave it out"
         )
     steps = ddim_steps if method.takes_ddim_steps else setting.steps
+    if not isinstance(setting.start, str | None):
+        kind = type(setting.start).__name__
+        raise TypeError(f"a study's start is a name (zeros, x0hat) or None, got {kind}")
     start, optimizer, lr = check_settings(
         method, steps, setting.start, setting.optimizer, setting.lr, setting.refresh
     )
     method = method if setting.cfg is None else replace(method, cfg=setting.cfg)
-    return (
-        name,
-        method,
-        {
-            "cfg": float(method.cfg),
-            "steps": steps,
-            "lr": lr,
-            "start": start,
-            "optimizer": optimizer,
-            "refresh": setting.refresh,
-        },
-    )
+    used = {"cfg": float(method.cfg), "steps": steps, "lr": lr, "start": start}
+    return name, method, used | {"optimizer": optimizer, "refresh": setting.refresh}
 
 
 def _check(prior: Prior, grid: Grid) -> None:

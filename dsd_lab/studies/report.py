@@ -2,8 +2,6 @@
 other file.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import platform

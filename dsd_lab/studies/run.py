@@ -1,7 +1,5 @@
 """A grid of experiments on any prior of pictures: kept on disk as it comes, safe to kill."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import platform
@@ -93,10 +91,13 @@ def study(prior: Prior, grid: Grid, path: str | Path, *, progress: bool = True) 
     store = Store.begin(folder, *_header(prior, grid, cells))
     with tqdm(cells, disable=not progress, leave=False) as bar:
 
+        def show(run):
+            bar.set_postfix_str(f"step {run.index}", refresh=run.index % 20 == 0)
+
         def compute(cell: Cell) -> Content:
             bar.n = cells.index(cell)
             bar.set_description(f"{cell.name}, {cell.prompt}")
-            return compute_cell(prior, cell, store.identity["seeds"], lambda run: bar.update(0))
+            return compute_cell(prior, cell, store.identity["seeds"], show)
 
         store.fill(cells, compute)
     done = read(folder)

@@ -51,11 +51,13 @@ class Store:
             header = {"identity": identity, "about": about or {}}
             write_file(folder / HEADER, json.dumps(header, ensure_ascii=False, indent=1) + "\n")
         store = cls.open(folder)
-        for name, found, wanted in _differences(store.identity, identity):
-            raise ValueError(
-                f"{folder} was begun with {name} {found}, not {wanted}; a study goes on as it was "
-                "begun: give another folder"
-            )
+        for name, wanted in identity.items():
+            found = store.identity.get(name)
+            if found != wanted:
+                raise ValueError(
+                    f"{folder} was begun with {name} {_short(found, wanted)}, not "
+                    f"{_short(wanted, found)}; a study goes on as it was begun: give another folder"
+                )
         return store
 
     @classmethod
@@ -120,17 +122,8 @@ class Store:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _differences(found: dict, wanted: dict, name: str = "") -> Iterator[tuple[str, str, str]]:
-    """(name, found, wanted) of each entry in which two nested dicts differ."""
-    for key in found | wanted:
-        old, new = found.get(key), wanted.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{name}{key} ")
-        elif old != new:
-            yield (
-                f"{name}{key}",
-                *(
-                    textwrap.shorten(json.dumps(value, ensure_ascii=False), 160)
-                    for value in (old, new)
-                ),
-            )
+def _short(value: object, other: object) -> str:
+    """A value in a message, of a dict what differs from the other alone."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        value = {k: v for k, v in value.items() if other.get(k) != v}
+    return textwrap.shorten(json.dumps(value, ensure_ascii=False), 200)

@@ -1,7 +1,5 @@
 """What a study comes to: each method at each setting, over prompts, with intervals over seeds."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

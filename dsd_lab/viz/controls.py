@@ -5,8 +5,6 @@ No Output widget and no display updates: a control's change writes a picture and
 a browser and under a test alike. The same settings are drawn once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from html import escape
@@ -14,6 +12,7 @@ from html import escape
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from ..checks import choice
 from .pictures import png
 
 WIDE = {"layout": widgets.Layout(width="420px"), "style": {"description_width": "90px"}}
@@ -77,30 +76,27 @@ class Explorer(widgets.VBox):
         controls: dict[str, widgets.Widget],
         cache: int,
     ):
-        self.controls = controls
-        self._draw = lru_cache(maxsize=cache)(lambda *values: self._drawn(draw, values))
-        self.picture, self._line = (
-            widgets.Image(format="png", layout=widgets.Layout(width="max-content")),
-            widgets.HTML(),
-        )
-        self.fact = ""
+        self.controls, self.fact, self._line = controls, "", widgets.HTML()
+
+        @lru_cache(maxsize=cache)
+        def drawn(*values):
+            figure, fact = draw(**dict(zip(controls, values, strict=True)))
+            return png(figure), fact
+
+        self._draw = drawn
+        self.picture = widgets.Image(format="png", layout=widgets.Layout(width="max-content"))
         super().__init__([*controls.values(), self._line, self.picture])
         for control in controls.values():
             control.observe(lambda change: self.refresh(), names="value")
         self.refresh()
-
-    def _drawn(self, draw, values) -> tuple[bytes, str]:
-        figure, fact = draw(**dict(zip(self.controls, values, strict=True)))
-        return png(figure), fact
 
     def refresh(self) -> None:
         """Draw for the controls' values, and show an error in the fact's place, since a callback
         has no other.
         """
         try:
-            self.picture.value, self.fact = self._draw(
-                *(control.value for control in self.controls.values())
-            )
+            values = [control.value for control in self.controls.values()]
+            self.picture.value, self.fact = self._draw(*values)
             self._line.value = escape(self.fact)
         except Exception as error:
             self.fact = f"{type(error).__name__}: {error}"
@@ -109,9 +105,7 @@ class Explorer(widgets.VBox):
     def set(self, **values) -> str:
         """Move controls as a hand would, and return the fact that then stands below them."""
         for name, value in values.items():
-            if name not in self.controls:
-                raise ValueError(f'no control "{name}"; there are: {", ".join(self.controls)}')
-            self.controls[name].value = value
+            self.controls[choice("control", name, self.controls)].value = value
         return self.fact
 
     def __repr__(self) -> str:  # constant, so that a notebook's stored output stays the same

@@ -2,11 +2,12 @@
 elsewhere.
 """
 
-from __future__ import annotations
-
 import time
 
+import ipywidgets as widgets
+from IPython.display import display
 from torch import Tensor
+from tqdm import tqdm
 
 from ..cameras import Camera, orbit
 from ..distill.pictures import Loop, Run
@@ -30,8 +31,7 @@ class Live:
     ):
         self.seconds, self.cameras, self.size = seconds, cameras, size
         self.notebook = in_notebook() if notebook is None else notebook
-        self.began = self.shown = None
-        self.picture = self.line = self.bar = None
+        self.began = self.bar = None
 
     def __call__(self, run: Loop) -> None:
         if self.began is None:
@@ -44,26 +44,20 @@ class Live:
         elif done or now - self.shown >= self.seconds:
             taken = run.index - self.first
             left = (now - self.began) * (run.steps - run.index) / taken if taken else float("nan")
-            self.line.value = f"step {run.index} of {run.steps}" + (
-                "" if done else f", about {left:.0f} s left"
-            )
+            rest = "" if done else f", about {left:.0f} s left"
+            self.line.value = f"step {run.index} of {run.steps}{rest}"
             self.picture.value = as_png(self.look(run))
             self.shown = time.perf_counter()
 
     def _begin(self, run):
-        self.began = self.shown = time.perf_counter()
+        self.began = time.perf_counter()
         self.first = run.index - 1  # the callback comes after a step
         if not self.notebook:
-            from tqdm import tqdm
-
             self.bar = tqdm(total=run.steps, initial=self.first, disable=None)
             return
-        import ipywidgets as widgets
-        from IPython.display import display
-
         self.line, self.picture = widgets.HTML(), widgets.Image(format="png")
+        self.shown = self.began - self.seconds
         display(widgets.VBox([self.line, self.picture]))
-        self.shown -= self.seconds
 
     def look(self, run: Loop) -> Tensor:
         """What the run has made so far: the pictures of a `Run`, or the scene from `cameras`; (n,

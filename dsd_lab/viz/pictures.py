@@ -1,6 +1,4 @@
-"""Figures of pictures: one montage on one pair of axes, so that they are quick to draw and crisp."""
-
-from __future__ import annotations
+"""Figures of pictures: one montage on one pair of axes, quick to draw and crisp."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -101,7 +99,7 @@ def grid(
     credit: str = "",
     tile: float = TILE,
 ) -> Figure:
-    """Method by seed: rows {method: images (B, 3, H, W)}, one column a seed (the paper's figure 4)."""
+    """Method by seed (the paper's figure 4): rows {method: images (B, 3, H, W)}, columns seeds."""
     return sheet(rows, [f"seed {seed}" for seed in seeds], title, credit, tile)
 
 

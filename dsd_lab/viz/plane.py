@@ -1,7 +1,5 @@
 """The fidelity-diversity plane: every method a labelled point with error bars."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple

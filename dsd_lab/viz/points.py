@@ -2,8 +2,6 @@
 moment (matplotlib).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Mapping
 

@@ -2,10 +2,10 @@
 is asked to look from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
+import ipywidgets as widgets
+import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,6 +19,7 @@ from ..metrics import Estimate
 from ..scene.render import Rendering, composite, transmittance
 from ..scene.scene import Scene
 from . import style
+from .controls import WIDE, choice_control, explore
 from .pictures import TILE, sheet
 from .style import COLOURS, INK, SOFT
 
@@ -35,9 +36,8 @@ def looks(rendering: Rendering) -> dict[str, Tensor]:
     """
     rendering = Rendering(*(None if part is None else part.detach() for part in rendering))
     share, near = rendering.opacity.clamp(0, 1), ((4 - rendering.depth[:, 0]) / 2).clamp(0, 1)
-    depth = (
-        torch.from_numpy(colormaps["viridis"](near.cpu().numpy())[..., :3]).to(share).movedim(-1, 1)
-    )
+    shade = colormaps["viridis"](near.cpu().numpy())[..., :3]
+    depth = torch.from_numpy(shade).to(share).movedim(-1, 1)
     shown = {
         "colour": rendering.rgb.clamp(0, 1),
         "opacity": (1 - share).expand(-1, 3, -1, -1),
@@ -100,10 +100,6 @@ def orbit_viewer(
     a `controls.Explorer` with controls azimuth, elevation, size and shows; `.refresh()` draws again
     after a scene has changed.
     """
-    import ipywidgets as widgets
-
-    from .controls import WIDE, choice_control, explore
-
     named = _named(scenes)
     return explore(
         lambda azimuth, elevation, size, shows: look_from(named, azimuth, elevation, size, shows),
@@ -136,13 +132,18 @@ def camera_rig(
     at each of their points. y is up, and the front, +z, faces the reader.
     """
     figure = Figure(figsize=(6.8, 5.4))
-    place = (-0.1, -0.12, 1.2, 1.2)  # its corners are empty
-    axes = figure.add_axes(place, projection="3d", computed_zorder=False)
+    axes = figure.add_axes(  # its corners are empty
+        (-0.1, -0.12, 1.2, 1.2), projection="3d", computed_zorder=False
+    )
     _stage(axes)
     if points is not None:
-        colours = None if colours is None else colours.cpu().clamp(0, 1).numpy()
         axes.scatter(
-            *_upright(points).T.numpy(), c=colours, s=4, linewidths=0, depthshade=False, zorder=2
+            *_upright(points).T.numpy(),
+            c=None if colours is None else colours.cpu().clamp(0, 1).numpy(),
+            s=4,
+            linewidths=0,
+            depthshade=False,
+            zorder=2,
         )
     for k, (name, group) in enumerate(cameras.items()):
         for i, camera in enumerate(check_cameras(group)):
@@ -156,8 +157,7 @@ def camera_rig(
     axes.set_box_aspect((2, 2, 1.62), zoom=0.98)
     axes.view_init(elev=24, azim=-62)
     axes.set_axis_off()
-    named = axes.get_legend_handles_labels()
-    figure.legend(*named, loc="lower center", ncols=4)
+    figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=4)
     style.title(figure, title, 0.2)
     return figure
 
@@ -231,27 +231,32 @@ def mesh_figure(mesh, title: str = ""):
     """A trimesh.Trimesh with vertex colours as a plotly figure to turn; y is up, and it is seen
     from the front.
     """
-    import numpy as np
     import plotly.graph_objects as go
 
     x, y, z = np.asarray(mesh.vertices, dtype=np.float32).T
     i, j, k = np.asarray(mesh.faces, dtype=np.int32).T
-    shades = np.asarray(mesh.visual.vertex_colors, dtype=np.uint8)[:, :3]
-    light = {"ambient": 0.85, "diffuse": 0.25, "specular": 0.02, "roughness": 0.9}
-    how = {"hoverinfo": "skip", "flatshading": False, "lighting": light}
-    colours = ["#" + bytes(shade).hex() for shade in shades]
-    figure = go.Figure(go.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, vertexcolor=colours, **how))
     axis = {"visible": False, "range": [-1, 1]}
-    camera = {"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0.7, "y": 0.5, "z": 1.2}}
-    figure.update_layout(
+    surface = go.Mesh3d(
+        x=x,
+        y=y,
+        z=z,
+        i=i,
+        j=j,
+        k=k,
+        vertexcolor=["#" + bytes(c).hex() for c in np.uint8(mesh.visual.vertex_colors)[:, :3]],
+        hoverinfo="skip",
+        flatshading=False,
+        lighting={"ambient": 0.85, "diffuse": 0.25, "specular": 0.02, "roughness": 0.9},
+    )
+    layout = go.Layout(
         width=480,
         height=480,
         title=title,
         margin={"l": 0, "r": 0, "t": 40 if title else 0, "b": 0},
         scene={"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube"},
-        scene_camera=camera,
+        scene_camera={"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0.7, "y": 0.5, "z": 1.2}},
     )
-    return figure
+    return go.Figure(surface, layout)
 
 
 def mesh_picture(mesh, camera: Camera, size: int = 128) -> Tensor:
@@ -260,12 +265,8 @@ def mesh_picture(mesh, camera: Camera, size: int = 128) -> Tensor:
     Triangles that face the camera are painted from the farthest to the nearest, each in the mean
     colour of its corners.
     """
-    import numpy as np
-
     faces = np.asarray(mesh.faces)
-    corner = torch.as_tensor(np.asarray(mesh.vertices), dtype=torch.float64)[
-        torch.as_tensor(faces)
-    ]  # (F, 3, 3)
+    corner = torch.from_numpy(np.float64(mesh.vertices)[faces])  # (F, 3, 3)
     away = corner.mean(1) - camera.position
     normal = (corner[:, 1] - corner[:, 0]).cross(corner[:, 2] - corner[:, 0], dim=1)
     front = ((normal * away).sum(1) < 0).nonzero().squeeze(1)
@@ -296,11 +297,8 @@ def objects_figure(rows: Sequence[Mapping], title: str = "", credit: str = "") -
     if not rows:
         raise ValueError("nothing to show: give at least one row")
     seeds = {row["method"]: row["scenes"] for row in rows}
-    methods, prompts, most = (
-        list(seeds),
-        dict.fromkeys(r["prompt"] for r in rows),
-        max(seeds.values()),
-    )
+    methods, most = list(seeds), max(seeds.values())
+    prompts = dict.fromkeys(row["prompt"] for row in rows)
     figure = Figure(figsize=(9.6, 1.35 + 0.33 * len(methods)))
     heads = (
         f"different objects from {most} seeds\n(hollow: however far from one)",
@@ -329,8 +327,7 @@ def objects_figure(rows: Sequence[Mapping], title: str = "", credit: str = "") -
         panel.locator_params(axis="x", nbins=5)
     high = figure.get_figheight()
     figure.tight_layout(rect=(0, 0.36 / high, 1, 1 - (0.28 if title else 0) / high))
-    named = panels[0].get_legend_handles_labels()
-    figure.legend(*named, loc="lower right", ncols=len(prompts))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower right", ncols=len(prompts))
     style.title(figure, title)
     style.credit(figure, credit)
     return figure

@@ -1,7 +1,5 @@
 """One palette and one look: colours, markers and texts of every figure."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Sequence

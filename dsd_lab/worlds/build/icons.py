@@ -48,7 +48,14 @@ SETS = (
     ArtSet("noto-v1", "1.2.5", "Noto Emoji v1", "Google", "Apache-2.0", "googlefonts/noto-emoji"),
     ArtSet("twemoji", "1.2.5", "Twemoji", "Twitter", "CC-BY-4.0", "jdecked/twemoji"),
     ArtSet("fluent-emoji", "1.2.7", "Fluent Emoji", "Microsoft", "MIT", "microsoft/fluentui-emoji"),
-    ArtSet("fluent-emoji-flat", "1.2.6", "Fluent Emoji Flat", "Microsoft", "MIT", "microsoft/fluentui-emoji"),
+    ArtSet(
+        "fluent-emoji-flat",
+        "1.2.6",
+        "Fluent Emoji Flat",
+        "Microsoft",
+        "MIT",
+        "microsoft/fluentui-emoji",
+    ),
     ArtSet("emojione", "1.2.3", "EmojiOne 2", "Emoji One", "CC-BY-4.0", "EmojiTwo/emojitwo"),
     ArtSet("fxemoji", "1.2.2", "FxEmojis", "Mozilla", "CC-BY-4.0", "mozilla/fxemoji"),
 )
@@ -275,7 +282,9 @@ def group(table, icon_sets):
         for key, icon_set in icon_sets.items():
             for name in find(icon_set, table[prompt]):
                 if owner.setdefault((key, name), prompt) != prompt:
-                    raise ValueError(f'{key}/{name} is under both "{owner[key, name]}" and "{prompt}"')
+                    raise ValueError(
+                        f'{key}/{name} is under both "{owner[key, name]}" and "{prompt}"'
+                    )
                 rows.append((prompt, key, name))
     return rows
 
@@ -328,7 +337,9 @@ def is_blank(image):
 def fetch(folder):
     """Fetch the pinned sets into `folder` with the npm client."""
     packages = [f"@iconify-json/{s.key}@{s.version}" for s in SETS]
-    subprocess.run(["npm", "pack", "--silent", *packages], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["npm", "pack", "--silent", *packages], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def load_set(art, folder):
@@ -337,13 +348,16 @@ def load_set(art, folder):
     """
     with tarfile.open(Path(folder) / f"iconify-json-{art.key}-{art.version}.tgz") as archive:
         package, info, icons = (
-            json.load(archive.extractfile(f"package/{name}.json")) for name in ("package", "info", "icons")
+            json.load(archive.extractfile(f"package/{name}.json"))
+            for name in ("package", "info", "icons")
         )
     licence = info["license"]["spdx"]
     if package["version"] != art.version:
         raise ValueError(f"{art.key}: version {package['version']}, wanted {art.version}")
     if licence != PACKAGE_LICENCE.get(art.key, art.licence):
-        raise ValueError(f"{art.key}: licence {licence}; look at it again before shipping its drawings")
+        raise ValueError(
+            f"{art.key}: licence {licence}; look at it again before shipping its drawings"
+        )
     return icons
 
 
@@ -368,7 +382,10 @@ def collect(folder):
         if len(kept) < FEWEST:
             raise ValueError(f'"{prompt}" has {len(kept)} pictures after merging, needs {FEWEST}')
         for picture in kept:
-            if pictures and (distance := rmse(picture.image, [p.image for p in pictures])).min() < NEAR:
+            if (
+                pictures
+                and (distance := rmse(picture.image, [p.image for p in pictures])).min() < NEAR
+            ):
                 other = pictures[int(distance.argmin())]
                 raise ValueError(f"{picture[:3]} is nearly the same picture as {other[:3]}")
         pictures += kept
@@ -453,14 +470,20 @@ def attribution(arrays):
 def differences(built, shipped):
     """Names of the arrays that are missing from one of two data files, or not equal."""
     both = set(built) & set(shipped)
-    return sorted((set(built) ^ set(shipped)) | {k for k in both if not np.array_equal(built[k], shipped[k])})
+    return sorted(
+        (set(built) ^ set(shipped)) | {k for k in both if not np.array_equal(built[k], shipped[k])}
+    )
 
 
 def main(argv=None):
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
-    parser.add_argument("--cache", metavar="FOLDER", help="folder with .tgz files that `npm pack` fetched")
-    parser.add_argument("--check", action="store_true", help="compare with the shipped files, write nothing")
+    parser.add_argument(
+        "--cache", metavar="FOLDER", help="folder with .tgz files that `npm pack` fetched"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the shipped files, write nothing"
+    )
     options = parser.parse_args(argv)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -474,7 +497,11 @@ def main(argv=None):
             wrong = differences(arrays, dict(shipped))
         if (DATA / "ATTRIBUTION.md").read_text(encoding="utf-8") != text:
             wrong.append("ATTRIBUTION.md")
-        print(f"differs from the shipped files: {', '.join(wrong)}" if wrong else "same as the shipped files")
+        print(
+            f"differs from the shipped files: {', '.join(wrong)}"
+            if wrong
+            else "same as the shipped files"
+        )
         return 1 if wrong else 0
 
     DATA.mkdir(exist_ok=True)
