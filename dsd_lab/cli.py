@@ -297,14 +297,14 @@ def notebooks(
     from .course.execute import execute
 
     folder = notebooks_folder()
-    known = {path.name: path for path in sorted(folder.glob("*.ipynb"))}
-    names = [Path(name).name for name in names] if names else list(known)
+    lessons = {path.name: path for path in sorted(folder.glob("*.ipynb"))}
+    names = [Path(name).name for name in names] if names else list(lessons)
     for name in names:
-        if name not in known:
-            raise ValueError(f"no notebook {name}; there are: {', '.join(known)}")
+        if name not in lessons:
+            raise ValueError(f"no notebook {name}; there are: {', '.join(lessons)}")
     for name in names:
         try:
-            typer.echo(f"{name}: {execute(known[name]):.0f} s")
+            typer.echo(f"{name}: {execute(lessons[name]):.0f} s")
         except CellExecutionError as error:
             typer.echo(f"{error}\n{name} failed and is left as it was", err=True)
             raise typer.Exit(1) from None

@@ -12,9 +12,7 @@ from pathlib import Path
 
 from .checks import folded
 
-LONGEST = (
-    80  # bytes of a name made from a text; file systems allow 255, suffixes and marks included
-)
+LONGEST = 80  # bytes of a name made from a text; file systems allow 255, suffixes included
 # names that Windows keeps for devices, with any suffix
 RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
 

@@ -17,8 +17,8 @@ import typer
 from tqdm import tqdm
 
 from ..cameras import HELD_OUT, Camera
-from ..files import write_file
-from ..metrics.estimates import mean
+from ..files import write_json
+from ..metrics import mean
 from ..scene import Scene
 from ..studies.store import Content, Store
 
@@ -77,9 +77,9 @@ class Table:
         contents = iter(self.fill(folder, identity | {"cells": cells}, cells, compute))
         rows = []
         for group, seeds in groups.items():
-            own = [next(contents) for _ in seeds]
-            views = torch.stack([content.tensors["views"] for content in own])
-            seconds = mean(content.facts["seconds"] for content in own)
+            scenes = [next(contents) for _ in seeds]
+            views = torch.stack([content.tensors["views"] for content in scenes])
+            seconds = mean(content.facts["seconds"] for content in scenes)
             rows.append(judge(*group, views) | {"seconds": seconds})
         return rows
 
@@ -93,7 +93,7 @@ class Table:
             "python": platform.python_version(),
             **{name: version(name) for name in self.packages},
         }
-        write_file(self.path, json.dumps({"about": about, **content}, indent=1) + "\n")
+        write_json(self.path, {"about": about, **content})
 
     def load(self) -> dict:
         """The table: "about", which says what was run, and its content."""

@@ -13,8 +13,7 @@ import torch
 import typer
 
 from ..methods import DSD, SDS, Method
-from ..metrics import clipped, distances, mean_pairwise, saturation
-from ..metrics.estimates import mean
+from ..metrics import clipped, distances, mean, mean_pairwise, saturation
 from ..priors import Prior, load_prior
 from ..studies.store import Content
 from ..tasks import Result, compare
@@ -50,12 +49,12 @@ def measure(
     rows = TABLE.fill(folder, identity, cells, partial(compute, prior))
     facts["seconds"] = round(sum(row.facts.pop("seconds") for row in rows))
     data = [prior.world.images(prompt) for prompt in PROMPTS]
-    known = {
+    figures_of_data = {
         "saturation": saturation(torch.cat(data)),
         "clipped": clipped(torch.cat(data)),
         "pairwise": mean(mean_pairwise(distances(part, part)) for part in data),
     }
-    TABLE.write(facts, data=known, rows=[row.facts for row in rows])
+    TABLE.write(facts, data=figures_of_data, rows=[row.facts for row in rows])
 
 
 def compute(prior: Prior, cell: tuple[str, int]) -> Content:

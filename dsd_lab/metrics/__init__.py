@@ -1,14 +1,27 @@
 """How good, how diverse and how faithful results are, with intervals."""
 
-from .estimates import Estimate, bootstrap, jackknife, stratified
+from .estimates import Estimate, bootstrap, jackknife, mean, stratified
 from .features import MissingWeights, blocks, clip_score, inception_fid, lpips
-from .measures import MEASURES, Measure, Report, evaluate, evaluate_unknown, table
+from .measures import (
+    COSTS,
+    MEASURES,
+    Measure,
+    Report,
+    aligned,
+    as_text,
+    evaluate,
+    evaluate_unknown,
+    known_pictures,
+    reported,
+    table,
+)
 from .pictures import (
     RADIUS,
     Samples,
     apart,
     clipped,
     distances,
+    distinct,
     effective_modes,
     mean_pairwise,
     modes_even,
@@ -38,6 +51,7 @@ from .sets import (
 )
 
 __all__ = [
+    "COSTS",
     "MEASURES",
     "RADIUS",
     "Estimate",
@@ -48,13 +62,16 @@ __all__ = [
     "ReconstructionReport",
     "Report",
     "Samples",
+    "aligned",
     "apart",
+    "as_text",
     "blocks",
     "bootstrap",
     "clip_score",
     "clipped",
     "coverage",
     "distances",
+    "distinct",
     "effective_modes",
     "evaluate",
     "evaluate_unknown",
@@ -68,7 +85,9 @@ __all__ = [
     "judge_reconstructions",
     "judge_views",
     "kid",
+    "known_pictures",
     "lpips",
+    "mean",
     "mean_pairwise",
     "modes_even",
     "precision_recall",
@@ -77,6 +96,7 @@ __all__ = [
     "ssim",
     "stratified",
     "table",
+    "reported",
     "true_views",
     "vendi",
     "vendi_score",

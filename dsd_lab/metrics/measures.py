@@ -247,12 +247,10 @@ def as_text(value: object, form: str) -> str:
     return str(value) if isinstance(value, int | str) else format(value, form)
 
 
-def told(reports: Iterable[Report]) -> list[Measure]:
+def reported(reports: Iterable[Report]) -> list[Measure]:
     """The measures that at least one of the reports says something of."""
-    reports = list(reports)
-    return [
-        m for m in MEASURES if m.field and any(getattr(r, m.field) is not None for r in reports)
-    ]
+    fields = {m.field for r in reports for m in MEASURES if getattr(r, m.field, None) is not None}
+    return [m for m in MEASURES if m.field in fields]
 
 
 def aligned(rows: Mapping[str, Mapping[str, str]]) -> str:
@@ -271,7 +269,7 @@ def table(reports: Mapping[str, Report], columns: Sequence[str] | None = None) -
     columns: names of `MEASURES`; by default all that the reports tell.
     """
     by_name = {m.name: m for m in MEASURES if m.field}
-    measures = told(reports.values())
+    measures = reported(reports.values())
     if columns is not None:
         measures = [by_name[choice("column", name, by_name)] for name in columns]
     return aligned({name: {m.name: m.text(r) for m in measures} for name, r in reports.items()})

@@ -56,16 +56,13 @@ def distinct(mode: Tensor) -> int:
     return len(mode[mode >= 0].unique())
 
 
-WHITE = 250 / 255  # a pixel with all channels above it is background
-
-
 def saturation(images: Tensor) -> float:
     """Mean HSV saturation, (max - min) / max over the channels, of the pixels that are not white;
     images (B, 3, H, W).
     """
     images = images.cpu()
-    high, low, shown = images.amax(1), images.amin(1), images.amin(1) < WHITE
-    values = ((high - low) / high.clamp(min=1e-6))[shown]
+    high, low, coloured = images.amax(1), images.amin(1), images.amin(1) < WHITE
+    values = ((high - low) / high.clamp(min=1e-6))[coloured]
     return float(values.double().mean()) if len(values) else 0.0
 
 
@@ -76,8 +73,8 @@ def clipped(images: Tensor) -> float:
     Drawings have pure black and pure colours of their own, so compare it with the data's.
     """
     images = images.cpu()
-    shown = (images.amin(1, keepdim=True) < WHITE).expand_as(images)
-    values = ((images <= 0) | (images >= 1))[shown]
+    coloured = (images.amin(1, keepdim=True) < WHITE).expand_as(images)
+    values = ((images <= 0) | (images >= 1))[coloured]
     return float(values.double().mean()) if len(values) else 0.0
 
 

@@ -128,25 +128,26 @@ def judge_reconstructions(
     Raises ValueError if all cameras are on the seen side.
     """
     views = torch.stack([scene.images(cameras, size) for scene in scenes])
-    shown = torch.stack([scene.images([view.camera], size)[0] for scene in scenes])
+    input_views = torch.stack([scene.images([view.camera], size)[0] for scene in scenes])
     return judge_reconstructed_views(
-        views, shown, view, render(answers, cameras, size).rgb, cameras
+        views, input_views, view, render(answers, cameras, size).rgb, cameras
     )
 
 
 def judge_reconstructed_views(
     views: Tensor,
-    shown: Tensor,
+    input_views: Tensor,
     view: InputView,
     truth: Tensor,
     cameras: Sequence[Camera] = HELD_OUT,
 ) -> ReconstructionReport:
-    """`judge_reconstructions` for pictures already made: views (B, V, 3, S, S) of the scenes and
-    truth (A, V, 3, S, S) of the answers from the held-out cameras, shown (B, 3, S, S) of the scenes
-    from the picture's camera; all in [0, 1].
+    """`judge_reconstructions` for pictures already made, all in [0, 1].
+
+    views (B, V, 3, S, S) of the scenes and truth (A, V, 3, S, S) of the answers are from the
+    held-out cameras, input_views (B, 3, S, S) of the scenes from the picture's camera.
     """
     unseen = _unseen(view.camera, cameras)
-    views, shown, truth = views.cpu(), shown.cpu(), truth.cpu()
+    views, input_views, truth = views.cpu(), input_views.cpu(), truth.cpu()
     back, answers = views[:, unseen], truth[:, unseen]
     far = distances(back, answers)  # (B, A)
     distance, nearest = far.min(1)
@@ -155,12 +156,12 @@ def judge_reconstructed_views(
         perceptual = [lpips(a, b).mean() for a, b in zip(views, best, strict=True)]
     except MissingWeights:
         perceptual = None
-    given = view.at_size(shown.shape[-1]).image.cpu().expand_as(shown)
+    given = view.at_size(input_views.shape[-1]).image.cpu().expand_as(input_views)
     return ReconstructionReport(
         scenes=len(views),
         answers=len(truth),
         nearest=tuple(nearest.tolist()),
-        input_psnr=bootstrap(psnr(shown, given).clamp(max=120)),
+        input_psnr=bootstrap(psnr(input_views, given).clamp(max=120)),
         psnr=bootstrap(psnr(views.flatten(1), best.flatten(1)).clamp(max=120)),
         ssim=bootstrap(ssim(views, best)),
         lpips=None if perceptual is None else bootstrap(torch.stack(perceptual)),

@@ -41,10 +41,10 @@ def figures(path: str | Path) -> dict[str, Figure]:
         f"Fidelity and diversity: {len(prompts)} prompts, {len(study.seeds)} seeds, "
         "95 % intervals over seeds"
     )
-    known = any(s.distance for s in summaries)
+    measured = any(s.distance for s in summaries)
     planes = {"plane": ("distance", "relative"), "plane-pairwise": ("distance", "pairwise")}
     found = {}
-    for name, (x, y) in planes.items() if known else [("plane", ("agreement", "pairwise"))]:
+    for name, (x, y) in planes.items() if measured else [("plane", ("agreement", "pairwise"))]:
         places = [
             Place(s.label, getattr(s, x), getattr(s, y), s.method)
             for s in summaries
@@ -64,7 +64,7 @@ def figures(path: str | Path) -> dict[str, Figure]:
     return found
 
 
-@style.look()
+@style.theme()
 def dots(groups: Mapping[str, Mapping[str, Summary]], credit: str = "") -> Figure:
     """Groups {what is varied: {setting: summary}} as dots with 95 % intervals over seeds, one panel
     a measure.

@@ -3,7 +3,6 @@ other file.
 """
 
 import base64
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,8 @@ import jinja2
 import torch
 
 from .. import __version__
-from ..files import file_names, write_file
-from ..metrics import Estimate
-from ..metrics.measures import COSTS, aligned, told
+from ..files import file_names, write_file, write_json
+from ..metrics import COSTS, Estimate, aligned, reported
 from ..tasks import Result
 from ..viz.pictures import grid, png
 from ..viz.style import plain
@@ -34,7 +32,7 @@ def deviations(results: Results) -> list[str]:
 
 def rows(results: Results) -> dict[str, dict[str, str]]:
     """What a table says of each method, by heading: its report and what it took."""
-    measures = told(result.report for result in results.values())
+    measures = reported(result.report for result in results.values())
     return {
         name: {m.name: m.text(r.report) for m in measures} | {m.name: m.text(r) for m in COSTS}
         for name, r in results.items()
@@ -67,9 +65,7 @@ def write_report(
         prompt: {name: _numbers(r) for name, r in results.items()}
         for prompt, results in comparisons.items()
     }
-    write_file(
-        folder / "results.json", json.dumps({"about": about, "results": numbers}, indent=1) + "\n"
-    )
+    write_json(folder / "results.json", {"about": about, "results": numbers})
     grids = {}
     for prompt, name in file_names(comparisons).items():
         images = {method: result.images for method, result in comparisons[prompt].items()}
@@ -83,7 +79,7 @@ def write_report(
         grids={prompt: base64.b64encode(data).decode() for prompt, data in grids.items()},
         rows=rows,
         deviations=deviations,
-        measures=(*told(r.report for by in comparisons.values() for r in by.values()), *COSTS),
+        measures=(*reported(r.report for by in comparisons.values() for r in by.values()), *COSTS),
         about=about,
         credit=credit,
     )

@@ -14,11 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import __version__
-from ..distill.pictures import distill
+from ..distill import distill
 from ..draws import check_seeds
 from ..files import write_file
-from ..metrics.measures import known_pictures
-from ..metrics.pictures import Samples, apart, distances
+from ..metrics import Samples, apart, distances, known_pictures
 from ..priors import Prior
 from ..sampling import ddim
 from ..worlds import PictureWorld

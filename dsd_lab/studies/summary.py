@@ -8,9 +8,19 @@ from pathlib import Path
 
 import torch
 
-from ..metrics.estimates import Estimate, mean, stratified
-from ..metrics.measures import COSTS, MEASURES, Measure, aligned, as_text
-from ..metrics.pictures import Samples, distinct, modes_even
+from ..metrics import (
+    COSTS,
+    MEASURES,
+    Estimate,
+    Measure,
+    Samples,
+    aligned,
+    as_text,
+    distinct,
+    mean,
+    modes_even,
+    stratified,
+)
 from .grid import REFERENCE
 from .run import Finished, read
 
@@ -70,15 +80,17 @@ def _summary(label: str, cells: dict[str, Finished], ddim: dict[str, Finished]) 
     """One method's cells by prompt, next to DDIM's."""
     samples = [cell.samples for cell in cells.values()]
     first, n = next(iter(cells.values())), len(samples[0])
-    known = all(s.pictures is not None for s in samples)
+    pictures_known = all(s.pictures is not None for s in samples)
     return Summary(
         method=first.method,
         settings=first.settings,
         label=label,
         prompts=len(cells),
         seeds=n,
-        even=mean(modes_even(n, s.pictures) for s in samples) if known else None,
-        relative=_ratio([(cells[p].samples, ddim[p].samples) for p in cells]) if known else None,
+        even=mean(modes_even(n, s.pictures) for s in samples) if pictures_known else None,
+        relative=_ratio([(cells[p].samples, ddim[p].samples) for p in cells])
+        if pictures_known
+        else None,
         evaluations=mean(cell.evaluations for cell in cells.values()),
         seconds=mean(cell.seconds for cell in cells.values()),
         **{m.key: _over_prompts(m, samples) for m in COLUMNS if m.values or m.statistic},

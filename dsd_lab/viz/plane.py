@@ -24,7 +24,7 @@ class Place(NamedTuple):
     family: str = ""  # whose colour and marker; the label if empty
 
 
-@style.look()
+@style.theme()
 def plane(
     places: Sequence[Place], x_label: str, y_label: str, title: str = "", credit: str = ""
 ) -> Figure:

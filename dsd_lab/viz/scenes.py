@@ -117,7 +117,7 @@ def orbit_viewer(
     )
 
 
-@style.look()
+@style.theme()
 def camera_rig(
     cameras: Mapping[str, Sequence[Camera]],
     points: Tensor | None = None,
@@ -191,7 +191,7 @@ def _draw(axes, path: Tensor, **how) -> None:
     axes.plot(*_upright(path).T.numpy(), **how)
 
 
-@style.look()
+@style.theme()
 def ray_figure(
     z: Tensor, density: Tensor, delta: float, colour: Tensor | None = None, title: str = ""
 ) -> Figure:
@@ -284,7 +284,7 @@ def mesh_picture(mesh, camera: Camera, size: int = 128) -> Tensor:
     return torch.nn.functional.avg_pool2d(drawn, 2)
 
 
-@style.look()
+@style.theme()
 def objects_figure(rows: Sequence[Mapping], title: str = "", credit: str = "") -> Figure:
     """Methods by what their objects are: a line a method, a colour a prompt, dots with 95 %
     intervals over seeds.

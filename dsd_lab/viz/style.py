@@ -41,7 +41,7 @@ RC = {
     "xtick.labelsize": SIZES["head"],
     "ytick.labelsize": SIZES["head"],
 }
-look = partial(rc_context, RC)  # @look() before a function that draws
+theme = partial(rc_context, RC)  # @theme() before a function that draws
 
 
 def looks_of(names: Iterable[str]) -> dict[str, tuple[str, str, bool]]:
