@@ -253,11 +253,10 @@ def quality(
     """Measure a mini: whether samples show what was asked for, how near they are to the training's
     pictures, how diverse.
     """
-    from tqdm import tqdm
-
     from .minis.card import write_card
     from .minis.exams import exam_of
-    from .priors import MINIS, MODELS, load_pipeline, load_prior
+    from .minis.parts import mini_folder
+    from .priors import load_pipeline, load_prior
     from .worlds import folder, icons, toy_shop
 
     if world is None:
@@ -267,14 +266,11 @@ def quality(
         seen = worlds[world]() if world in worlds else folder(world)
         prior = load_pipeline(name, world=seen, name=Path(name).name)
     exam = exam_of(prior)
-    with tqdm(unit=" of them", disable=None) as bar:
-        measured, samples = exam.measure(steps, cfg, lambda _: bar.update())
+    measured, samples = exam.measure(steps, cfg)
     for key, value in measured.items():
         typer.echo(f"{key:<16} {value:.3f}" if isinstance(value, float) else f"{key:<16} {value}")
     if card:
-        write_card(
-            exam, measured, samples, MODELS / name if name in MINIS else Path(name).expanduser()
-        )
+        write_card(exam, measured, samples, mini_folder(name))
 
 
 @app.command()

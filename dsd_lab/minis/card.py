@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..files import write_file, write_json
-from ..priors import MODELS
 from ..viz.pictures import small_png
 from ..worlds.toybox.world import COLOURS, KINDS
 from .exams import FIRST, NEAR_COPY, UNSEEN, Exam
+from .parts import mini_folder
 
 CARDS = Path(__file__).parent / "cards"
 
@@ -75,7 +75,7 @@ def checksums(folder: Path) -> str:
 
 def credit_of(mini: str) -> str:
     """Whose pictures a shipped mini, or a pipeline's folder, was trained on, as far as it says."""
-    note = (MODELS / mini if (MODELS / mini).is_dir() else Path(mini)) / "training.json"
+    note = mini_folder(mini) / "training.json"
     if not note.is_file():
         return "see that model's card."
     return json.loads(note.read_text(encoding="utf-8"))["credit"]

@@ -8,12 +8,13 @@ prompts, toys from prompts and cameras, new views of a toy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from tqdm import tqdm
 
 from ..cameras import Camera, orbit
 from ..inputs import input_view
@@ -32,13 +33,13 @@ NEAR_COPY = 0.05  # RMSE under which a sample counts as a copy of a training pic
 UNSEEN = 16  # toys a kind, each colour twice, that no training has seen: the judge's
 WANTED = orbit(4, 20.0, start=45.0)  # front right, back right, back left, front left
 FIRST, TOYS = 200, 2  # seeds that no training has used, and toys a kind
-Progress = Callable[[int], None]
+BAR = {"desc": "samples", "leave": False, "disable": None}  # of progress, on a terminal only
 
 
 class Exam:
     """How a kind of mini is measured and shown; each kind says how by three methods.
 
-        sample(steps, cfg, progress) -> DDIM samples of all that it asks for, on the CPU
+        sample(steps, cfg) -> DDIM samples of all that it asks for, on the CPU
         judge(samples) -> what they are worth: a number a measure
         sheet(samples, credit) -> the figure for the card
 
@@ -52,12 +53,10 @@ class Exam:
     def __init__(self, prior: Prior):
         self.prior = prior
 
-    def measure(
-        self, steps: int = 25, cfg: float | None = None, progress: Progress | None = None
-    ) -> tuple[dict[str, float], Tensor]:
+    def measure(self, steps: int = 25, cfg: float | None = None) -> tuple[dict[str, float], Tensor]:
         """Steps, guidance and what `judge` says; and the samples."""
         cfg = self.cfg if cfg is None else cfg
-        samples = self.sample(steps, cfg, progress)
+        samples = self.sample(steps, cfg)
         return {"steps": steps, "cfg": cfg, **self.judge(samples)}, samples
 
 
@@ -92,8 +91,8 @@ class PictureExam(Exam):
         """Eight, and more for few prompts: as many samples as `precision_recall` needs."""
         return range(max(8, math.ceil(FEWEST / len(self.prior.world.prompts))))
 
-    def sample(self, steps, cfg, progress=None):
-        return sample(self.prior, self.prior.world.prompts, self.seeds, steps, cfg, progress)
+    def sample(self, steps, cfg):
+        return sample(self.prior, self.prior.world.prompts, self.seeds, steps, cfg)
 
     def judge(self, samples):
         world, pictures = self.prior.world, self.prior.world.images()
@@ -123,7 +122,7 @@ class PictureExam(Exam):
         return sheet(rows, title="One sample of every prompt", credit=credit, tile=0.7)
 
 
-class ToyExam(PictureExam):
+class ToyExam(Exam):
     """Samples of every prompt from `VIEWS`, (P, S, V, 3, H, W), next to true toys that the mini
     never saw, judged by a `Judge`.
 
@@ -140,10 +139,10 @@ class ToyExam(PictureExam):
     card = "toys.md.jinja"
     seeds = range(2)
 
-    def sample(self, steps, cfg, progress=None):
+    def sample(self, steps, cfg):
         seeds, cameras = [s for s in self.seeds for _ in VIEWS], VIEWS * len(self.seeds)
         prompts = self.prior.world.prompts
-        samples = sample(self.prior, prompts, seeds, steps, cfg, progress, cameras)
+        samples = sample(self.prior, prompts, seeds, steps, cfg, cameras)
         return samples.unflatten(1, (len(self.seeds), len(VIEWS)))
 
     def judge(self, samples):
@@ -227,15 +226,13 @@ class NovelViewExam(Exam):
     def _rendered(self, toys) -> Tensor:
         return render(toys, (GIVEN, *WANTED), self.prior.picture_size).rgb
 
-    def sample(self, steps, cfg, progress=None):
+    def sample(self, steps, cfg):
         prior, shape = self.prior, (len(self.seeds), len(WANTED))
         noise, samples = prior.noise([seed for seed in self.seeds for _ in WANTED]), []
-        for picture in self.views[:, 0]:
+        for picture in tqdm(self.views[:, 0], **BAR):
             given = input_view(picture, GIVEN, prior.picture_size)
             cond = prior.condition(given, camera=WANTED * len(self.seeds))
             samples.append(ddim(prior, noise, cond, steps, cfg).images.cpu().unflatten(0, shape))
-            if progress:
-                progress(len(samples))
         return torch.stack(samples)
 
     def judge(self, samples):
@@ -288,21 +285,17 @@ def sample(
     seeds: Sequence[int],
     steps: int,
     cfg: float,
-    progress: Progress | None = None,
     cameras: Sequence[Camera] | None = None,
 ) -> Tensor:
     """DDIM pictures of each prompt from the same seeds: (len(prompts), len(seeds), 3, H, W) in [0,
     1], on the CPU.
 
-    cameras: one a seed, for a prior that takes the camera. progress: called with the count of
-    prompts that are done.
+    cameras: one a seed, for a prior that takes the camera.
     """
     noise, samples = prior.noise(seeds), []
-    for prompt in prompts:
+    for prompt in tqdm(prompts, **BAR):
         cond = prior.condition(prompt, camera=cameras)
         samples.append(ddim(prior, noise, cond, steps, cfg).images.cpu())
-        if progress:
-            progress(len(samples))
     return torch.stack(samples)
 
 

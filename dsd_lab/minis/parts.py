@@ -98,9 +98,14 @@ def make_scheduler(recipe: Recipe) -> DDIMScheduler:
     )
 
 
+def mini_folder(name: str) -> Path:
+    """Of a shipped mini, or of a pipeline's folder."""
+    return MODELS / name if (MODELS / name).is_dir() else Path(name).expanduser()
+
+
 def load_part(kind: type[nn.Module], pipeline: str, part: str) -> nn.Module:
     """A network of a shipped mini, or of a pipeline's folder. ValueError if that is not there."""
-    folder = MODELS / pipeline if (MODELS / pipeline).is_dir() else Path(pipeline).expanduser()
+    folder = mini_folder(pipeline)
     if not (folder / part / "config.json").is_file():
         shipped = ", ".join(sorted(mini.name for mini in MODELS.iterdir() if mini.is_dir()))
         raise ValueError(

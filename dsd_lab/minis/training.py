@@ -204,7 +204,11 @@ class Training:
         self.scaler.load_state_dict(progress)
 
     def run(
-        self, loss: Loss, workers, every: int, after: Callable[[nn.Module, int], None] | None = None
+        self,
+        loss: Loss,
+        workers: PartialState,
+        every: int,
+        after: Callable[[nn.Module, int], None] | None = None,
     ) -> None:
         """Train to the end: a progress bar with the time left, a checkpoint every so many steps and
         on Ctrl-C.
