@@ -7,6 +7,8 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+LARGEST = 3.4e38  # in float32
+
 
 def at_least(name: str, value: int, least: int = 1) -> int:
     """`value`. Raises ValueError unless it is an int (no bool) of at least `least`."""
@@ -25,8 +27,8 @@ def number(name: str, value: float, example: str) -> float:
 
 
 def positive(name: str, value: float) -> float:
-    """`value` as a float. Raises ValueError unless it is a positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+    """`value` as a float. Raises ValueError unless it is a positive number, finite in float32."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < LARGEST:
         raise ValueError(f"{name} must be positive and finite, got {value!r}")
     return float(value)
 

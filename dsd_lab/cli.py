@@ -34,20 +34,27 @@ def make_method(name: str, cfg: float):
     return chosen.label, chosen.make(cfg=cfg)
 
 
+MOST_SEEDS = 100_000
+
+
 def parse_seeds(text: str) -> list[int]:
     """Seeds from "16" (0 to 15), "3,5,8" or "10-20". Raises ValueError for anything else."""
     allowed = "give a count (16), a list (3,5,8) or a range (10-20)"
     try:
         if "-" in text:
             first, last = map(int, text.split("-"))
-            seeds = list(range(first, last + 1))
+            seeds = range(first, last + 1)
         else:
-            seeds = [int(p) for p in text.split(",")] if "," in text else list(range(int(text)))
+            seeds = [int(p) for p in text.split(",")] if "," in text else range(int(text))
+        if len(seeds) > MOST_SEEDS:
+            raise OverflowError
     except ValueError:
         raise ValueError(f'cannot read the seeds "{text}"; {allowed}') from None
+    except OverflowError:
+        raise ValueError(f'"{text}" are too many seeds, at most {MOST_SEEDS}; {allowed}') from None
     if not seeds:
         raise ValueError(f'"{text}" names no seed; {allowed}')
-    return seeds
+    return list(seeds)
 
 
 def notebooks_folder() -> Path:
@@ -313,8 +320,9 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except (ValueError, TypeError, OSError) as error:
-        typer.echo(f"dsd-lab: {' '.join(str(error).split())}", err=True)
+    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
+        why = " ".join(str(error).split()) or "not enough memory; take fewer seeds"
+        typer.echo(f"dsd-lab: {why}", err=True)
         raise SystemExit(2) from None
 
 

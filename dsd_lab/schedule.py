@@ -50,7 +50,8 @@ class NoiseSchedule:
         """The schedule of a diffusers scheduler, given as the object or as its config mapping.
 
         Computed here in float64 from the betas' formula (diffusers accumulates in float32).
-        Raises ValueError for a beta schedule or prediction type that is not supported.
+        Raises ValueError for a beta schedule or prediction type that is not supported, and for
+        epsilon predictions with zero terminal SNR.
         """
         config = scheduler if isinstance(scheduler, Mapping) else scheduler.config
         steps = config.get("num_train_timesteps", 1000)
@@ -71,12 +72,18 @@ class NoiseSchedule:
                 f'unknown beta schedule "{kind}"; allowed: linear, scaled_linear, squaredcos_cap_v2'
             )
         acp = torch.cumprod(1 - betas, dim=0)
+        prediction = config.get("prediction_type", "epsilon")
         if config.get("rescale_betas_zero_snr"):
+            if prediction == "epsilon":
+                raise ValueError(
+                    "an epsilon prediction at a level of pure noise says nothing of the picture: "
+                    "rescale_betas_zero_snr goes with v_prediction or sample"
+                )
             # arXiv 2305.08891, algorithm 1: shift and stretch sqrt(acp) so that the last level is
             # pure noise
             root = acp.sqrt()
             acp = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
-        return cls(acp, config.get("prediction_type", "epsilon"))
+        return cls(acp, prediction)
 
     @classmethod
     def stable_diffusion(cls, prediction_type: str = "epsilon") -> NoiseSchedule:

@@ -136,6 +136,17 @@ def test_a_run_stops_before_a_value_that_is_not_finite(mixture, monkeypatch):
     assert run.index == 6 and run.x.isfinite().all()
 
 
+def test_a_step_that_spoils_x_is_taken_back(mixture, monkeypatch):
+    def gradient(self, state, x, step, draws):
+        return torch.full_like(x, 1e38 if step == 2 else 0.0), torch.tensor([500]), state
+
+    monkeypatch.setattr(SDS, "gradient", gradient)
+    run = distill(mixture, "left", SDS(), [0], 8, optimizer="plain", lr=1e30, dtype=torch.float32)
+    with pytest.raises(ValueError, match=r"x is not finite after step 3, t = \[500\].* lower lr"):
+        run.finish()
+    assert run.index == 2 and run.x.isfinite().all()
+
+
 def test_points_have_no_pictures(mixture):
     with pytest.raises(TypeError, match="use distill"):
         distill_images(mixture, "left", SDS(), [0], 5)

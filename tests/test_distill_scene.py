@@ -735,6 +735,27 @@ def test_what_is_no_checkpoint(prior, tmp_path):
 # ---- from one picture
 
 
+def test_a_scene_stops_before_a_value_that_is_not_finite(prior):
+    run = start(prior, SDS())
+    for _ in range(3):
+        next(run)
+    good = {name: value.clone() for name, value in run.scene.state_dict().items()}
+    run.terms = [Spoiling()]
+    with pytest.raises(ValueError, match=r"not finite at step 4, t = \[.*left as it was; lower"):
+        run.finish()
+    assert run.index == 3
+    assert all(torch.equal(good[name], value) for name, value in run.scene.state_dict().items())
+
+
+class Spoiling:
+    """A term whose value is finite and whose slope is not."""
+
+    needs_normals = False
+
+    def __call__(self, run, rendering):
+        return (rendering.rgb.sum() * 0).sqrt()
+
+
 @pytest.fixture(scope="module")
 def novel(toy_world):
     return NovelViewSet(toy_world)

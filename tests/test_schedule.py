@@ -91,3 +91,9 @@ def test_unknown_kinds_are_refused():
         NoiseSchedule.from_diffusers({"prediction_type": "score"})
     with pytest.raises(ValueError, match="falls"):
         NoiseSchedule(torch.tensor([0.5, 0.6]))
+
+
+def test_epsilon_cannot_begin_at_pure_noise():
+    config = {**CONFIGS["zero_snr"], "prediction_type": "epsilon"}
+    with pytest.raises(ValueError, match="pure noise.*v_prediction"):
+        NoiseSchedule.from_diffusers(config)

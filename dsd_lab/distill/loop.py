@@ -93,13 +93,16 @@ def check_settings(
     return start, optimizer, positive("lr", lr)
 
 
+REMEDY = "lower lr or cfg, or give a network in half precision dtype=torch.float32"
+
+
 def check_finite(g: Tensor, t: Tensor, step: int) -> None:
     """Raises ValueError if a gradient is not finite, before it can spoil what is optimised."""
     if not bool(g.isfinite().all()):
         bad = (~g.flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
         raise ValueError(
             f"the gradient is not finite at ask {step}, t = {t[bad].tolist()}, items {bad}; "
-            "x is left as it was"
+            f"x is left as it was; {REMEDY}"
         )
 
 

@@ -10,7 +10,7 @@ from ..checkpoint import flatten, part, prefixed, restore
 from ..draws import Draws, check_seeds
 from ..methods import Method
 from ..priors import Condition, Prior
-from .loop import Loop, asks, check_finite, check_settings
+from .loop import REMEDY, Loop, asks, check_finite, check_settings
 
 
 class Step(NamedTuple):
@@ -103,7 +103,14 @@ class Run(Loop):
             self.target, self.gradient_rms = self.x - g, g.flatten(1).square().mean(1).sqrt()
         # dL/dx of 0.5 |x - target|^2; with a new target each step that is g itself
         self.x.grad = g if self.refresh == 1 else self.x - self.target
+        before = self.x.clone()
         self.optimizer.step()
+        if not bool(self.x.isfinite().all()):
+            self.x.copy_(before)
+            raise ValueError(
+                f"x is not finite after step {self.index + 1}, t = {self.t.tolist()}; it is left "
+                f"as it was; {REMEDY}"
+            )
         self.index += 1
         return Step(self.index, self.t.clone(), self.x.clone(), self.gradient_rms.clone())
 

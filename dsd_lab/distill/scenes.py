@@ -97,11 +97,22 @@ class SceneRun(Loop):
             loss = loss + stage.whole * term(self, rendering)
         stage.optimizer.zero_grad()
         loss.backward()
+        self._check_finite(loss)
         stage.optimizer.step()
         self.scene.step()
         self.index += 1
         cameras = tuple(stage.cameras[i] for i in views.tolist())
         return SceneStep(self.index, cameras, rendering.rgb.detach(), stage.t.clone())
+
+    def _check_finite(self, loss: Tensor) -> None:
+        """Raises ValueError if a step would spoil the scene, which is left as it was."""
+        slopes = [p.grad for p in self.scene.field.parameters() if p.grad is not None]
+        if not all(bool(value.isfinite().all()) for value in (loss, *slopes)):
+            raise ValueError(
+                f"the loss or its gradient is not finite at step {self.index + 1}, t = "
+                f"{self.stage.t.tolist()}; the scene is left as it was; lower the weights of "
+                f"regularisers or faithful, or {REMEDY}"
+            )
 
     @property
     def header(self) -> dict[str, object]:

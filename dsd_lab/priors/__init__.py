@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..checks import did_you_mean
+from ..files import find_path
 from ..worlds import World, folder, icons, toy_shop, toybox
 from .base import Prediction, Prior, Query, check_cfg, guidance_terms, guide
 from .condition import Condition
@@ -115,17 +117,17 @@ def load_prior(
     device: "auto" is the CPU for exact priors. device and dtype of a network: see `NetworkPrior`.
     Raises ValueError for an unknown name (with the nearest) or an unusable folder.
     """
-    path, name = Path(name).expanduser(), str(name)
+    path, name = find_path(name), str(name)
     exact_device = "cpu" if device == "auto" else pick_device(device)
     if name in EXACT:
         return EXACT[name](size).to(exact_device)
     if name in MINIS:
         return _mini(name, device, dtype)
-    if path.is_dir():
+    if name and os.path.isdir(path):  # false too for a name too long to be one
         if any((path / part).exists() for part in PIPELINE_PARTS):
             return load_pipeline(path, device, dtype)
         return ImageSet(folder(path, size)).to(exact_device)
-    if path.is_file() or name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    if os.path.isfile(path) or name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _hub(name, device, dtype, download)
     hint, shipped = did_you_mean(name, [*EXACT, *MINIS]), '", "'.join([*EXACT, *MINIS])
     raise ValueError(
