@@ -22,7 +22,7 @@ from ..methods import DSD, Method
 from ..priors import Prior
 from ..scene import Field, GridField, Occupancy, Scene
 from ..scene.regularisers import Ramp
-from .loop import Loop, asks, check_method
+from .loop import REMEDY, Loop, asks, check_method
 from .settings import FAITHFUL, STAGES, SceneSettings, Stage, fit_stages
 from .stage import StageRun
 from .targets import Targets
