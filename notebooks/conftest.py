@@ -2,25 +2,37 @@
 
 import os
 import warnings
+from pathlib import Path
+
+import pytest
 
 os.environ.update(
     {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
-        "OMP_NUM_THREADS": "2",
-        "MKL_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1",  # as in `dsd_lab.course.execute`: facts may differ between 1 and 2
+        "MKL_NUM_THREADS": "1",
     }
 )
+FOLDER = Path(__file__).parent
 
 
 def pytest_configure(config):
-    """Build matplotlib's font cache here: in a fresh environment its first use prints a line on a cell's stderr."""
+    """Build matplotlib's font cache here: in a fresh environment its first use prints a line on a
+    cell's stderr.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import matplotlib.font_manager  # noqa: F401
 
 
 def pytest_collectstart(collector):
-    # plotly's JSON holds thousands of floats; the facts printed beside the figure are what is compared
+    # plotly's JSON holds thousands of floats; the facts printed beside the figure are compared
     if hasattr(collector, "skip_compare"):
         collector.skip_compare += ("application/vnd.plotly.v1+json",)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if FOLDER in Path(item.path).parents:
+            item.add_marker(pytest.mark.slow)

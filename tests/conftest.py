@@ -1,5 +1,5 @@
-"""What every test and every notebook under test runs with: two threads unless told otherwise, no
-network, no font-cache noise.
+"""What every test and every notebook under test runs with: one thread unless told otherwise, since
+two workers share two cores; no network, no font-cache noise.
 
 Threads sleep while they wait: on a machine that does other things too, spinning ones make small
 tensors forty times slower.
@@ -15,7 +15,7 @@ os.environ.update(
         "OMP_WAIT_POLICY": "PASSIVE",
     }
 )
-os.environ["MKL_NUM_THREADS"] = os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["MKL_NUM_THREADS"] = os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -394,9 +394,7 @@ def test_conditions_that_it_refuses(image, camera, error, message, prior, world)
 
 @pytest.mark.parametrize("tolerance", [0, -0.1, math.inf, math.nan])
 def test_tolerances_that_it_refuses(tolerance, world):
-    with pytest.raises(
-        ValueError, match="tolerance, an RMSE, must be positive and finite"
-    ):
+    with pytest.raises(ValueError, match="tolerance, an RMSE, must be positive and finite"):
         NovelViewSet(world, tolerance=tolerance)
 
 
