@@ -414,10 +414,12 @@ FAULTS = [
     ),
     # ---- priors
     Fault("mixture-norm-weight", "a**2 * half_norm", "a * half_norm", "test_exact"),
-    Fault("mixture-of-one-width",
+    Fault(
+        "mixture-of-one-width",
         "return logits - self.shared(x, t, schedule) if width.ndim else logits",
         "return logits",
-        , "test_exact"),
+        "test_exact",
+    ),
     Fault(
         "encoding-not-centred",
         "(pixels - self._casts.like(pixels)[0])",
