@@ -360,6 +360,13 @@ def test_dds_from_a_picture_to_itself_is_at_rest(small_world):
         distill(prior, "warm", DDS(source_prompt="wram"), [0], 5)
 
 
+def test_dds_keeps_its_source_where_it_was(small_world):
+    prior = ImageSet(small_world)
+    start = prior.encode(small_world.images("warm")[:1].double())
+    run = distill(prior, "cold", DDS(), [0], 2, start=start, dtype=f64).finish()
+    assert torch.equal(run.state.kept["source"], start) and not torch.equal(run.x, start)
+
+
 def test_dds_with_negatives_and_a_prompt_a_seed(small_world):
     prior = ImageSet(small_world)
     start = prior.encode(small_world.images("warm")[:2].double())
