@@ -105,7 +105,12 @@ FAULTS = [
         "test_views test_distill",
     ),
     # ---- draws
-    Fault("all-seeds-draw-alike", 'f"{seed} run"', '"run"', "test_distill test_distill_scene"),
+    Fault(
+        "all-seeds-draw-alike",
+        'generator_of(seed, "run")',
+        'generator_of("run")',
+        "test_distill test_distill_scene",
+    ),
     Fault(
         "highest-timestep-never-drawn",
         "(high - low + 1)).floor()",
@@ -325,8 +330,8 @@ FAULTS = [
     ),
     Fault(
         "noise-of-a-small-size-too-quiet",
-        "F.avg_pool2d(self.e_star[None], block) * block",
-        "F.avg_pool2d(self.e_star[None], block)",
+        "F.avg_pool2d(run.e_star[None], block) * block",
+        "F.avg_pool2d(run.e_star[None], block)",
         "test_distill_scene",
     ),
     Fault(
@@ -523,7 +528,7 @@ FAULTS = [
         "1 / n * (without",
         "test_study",
     ),
-    Fault("what-reaches-nothing-counts", "reached[i][reached[i] >= 0]", "reached[i]", "test_study"),
+    Fault("what-reaches-nothing-counts", "mode[mode >= 0]", "mode", "test_study test_metrics*"),
     Fault("neighbour-of-itself", "kthvalue(k + 1, dim=1)", "kthvalue(k, dim=1)", "test_metrics*"),
     Fault(
         "kid-whole-the-wrong-way-round",
@@ -539,29 +544,29 @@ FAULTS = [
     ),
     Fault("janus-one-way-round", "torch.minimum(off, 360 - off) > 60", "off > 60", "test_metrics*"),
     # ---- training
-    Fault("min-snr-weight-of-v", '"v_prediction": snr + 1,', '"v_prediction": snr,', "test_train"),
+    Fault("min-snr-weight-of-v", "sigma * x0, snr + 1)", "sigma * x0, snr)", "test_train"),
     Fault(
         "average-the-wrong-way-round",
-        "[now[k].detach() for k in self.averaged], 1 - decay",
-        "[now[k].detach() for k in self.averaged], decay",
+        "get_ema_multi_avg_fn(decay)",
+        "get_ema_multi_avg_fn(1 - decay)",
         "test_train",
     ),
     Fault(
         "average-begins-again",
-        'kept.copy_(tensors[f"ema.{name}"])',
-        'kept.copy_(tensors[f"network.{name}"])',
+        'self.averaged.load_state_dict(part("averaged"))',
+        'self.averaged.load_state_dict(part("network"))',
         "test_train test_train_novel_view",
     ),
     Fault(
         "first-caption-alone",
-        "of_text[i, (draw[2] * count[i]).long()]",
-        "of_text[i, 0]",
+        "choices[of, (draw[2] * count[of]).long()]",
+        "choices[of, 0]",
         "test_train",
     ),
     Fault(
         "blurred-latents-unscaled",
-        "sharp * vae.config.scaling_factor, soft * vae.config.scaling_factor",
-        "sharp * vae.config.scaling_factor, soft",
+        "return sharp * scale, soft * scale",
+        "return sharp * scale, soft",
         "test_train",
     ),
 ]

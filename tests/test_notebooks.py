@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 MACHINE_PATH = re.compile(r"(/home/|/Users/|/root/|/tmp/|/work/|/var/folders/|[A-Z]:\\\\)\w")
 
 
+@lru_cache
 def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
