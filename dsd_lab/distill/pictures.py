@@ -10,6 +10,7 @@ from ..checkpoint import flatten, part, prefixed, restore
 from ..draws import Draws, check_seeds
 from ..methods import Method
 from ..priors import Condition, Prior
+from ..threads import one_thread
 from .loop import REMEDY, Loop, asks, check_finite, check_settings
 
 
@@ -92,6 +93,7 @@ class Run(Loop):
         return start.detach().to(self.e_star).clone()
 
     @torch.no_grad()
+    @one_thread()
     def __next__(self) -> Step:
         if self.finished:
             raise StopIteration

@@ -22,6 +22,7 @@ from ..methods import DSD, Method
 from ..priors import Prior
 from ..scene import Field, GridField, Occupancy, Scene
 from ..scene.regularisers import Ramp
+from ..threads import one_thread
 from .loop import REMEDY, Loop, asks, check_method
 from .settings import FAITHFUL, STAGES, SceneSettings, Stage, fit_stages
 from .stage import StageRun
@@ -84,6 +85,7 @@ class SceneRun(Loop):
             self.terms.append(Faithful(self.view.to(prior.device), settings.faithful))
         self.stage = begin_stage(self, 0)
 
+    @one_thread()
     def __next__(self) -> SceneStep:
         if self.finished:
             raise StopIteration
@@ -169,6 +171,7 @@ class SceneRun(Loop):
         return self
 
 
+@one_thread()
 def begin_stage(run: SceneRun, number: int) -> StageRun:
     """A stage at its beginning: its prior, the method's state for all its cameras, a new
     optimiser; the scene's grid gets its resolution.

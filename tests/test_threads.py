@@ -1,0 +1,55 @@
+"""A run computes on one thread and gives the user's number back, also between its steps."""
+
+import pytest
+import torch
+
+from dsd_lab import SDS, distill, distill_scene
+from dsd_lab.priors import GaussianMixture
+from dsd_lab.threads import one_thread
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_users_number_comes_back(three_threads):
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
+    with pytest.raises(RuntimeError), one_thread():
+        raise RuntimeError
+    assert torch.get_num_threads() == 3
+
+
+def test_a_step_of_a_run_is_on_one_thread(three_threads, monkeypatch):
+    prior, seen = GaussianMixture({"left": [[0.0, 0.0]], "right": [[1.0, 0.0]]}), []
+    outputs = GaussianMixture._outputs
+    monkeypatch.setattr(
+        GaussianMixture,
+        "_outputs",
+        lambda *args: (seen.append(torch.get_num_threads()), outputs(*args))[1],
+    )
+    for _ in distill(prior, "left", SDS(), [0], 3):
+        assert torch.get_num_threads() == 3
+    assert seen == [1, 1, 1]
+
+
+def test_a_step_on_a_scene_is_on_one_thread(three_threads, monkeypatch):
+    from dsd_lab import load_prior
+    from dsd_lab.scene import Scene
+
+    seen, render = [], Scene.render
+    monkeypatch.setattr(
+        Scene,
+        "render",
+        lambda *args, **settings: (seen.append(torch.get_num_threads()), render(*args, **settings))[
+            1
+        ],
+    )
+    for _ in distill_scene(load_prior("toybox", size=32), "a chair", SDS(), 0, 2, refresh=1):
+        assert torch.get_num_threads() == 3
+    assert set(seen) == {1}
