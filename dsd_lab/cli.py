@@ -221,7 +221,6 @@ def train(
 ) -> None:
     """Train a mini: a small, complete pipeline, written as a diffusers folder."""
     from .checks import at_least
-    from .files import prepare_folder, write_file
     from .minis import task_of
     from .minis import train as run_training
     from .priors.network import pick_device
@@ -263,7 +262,7 @@ def quality(
     from .minis.card import write_card
     from .minis.exams import exam_of
     from .minis.parts import mini_folder
-    from .priors import load_pipeline, load_prior
+    from .priors import load_pipeline
     from .worlds import folder, icons, toy_shop
 
     if world is None:
