@@ -8,7 +8,7 @@ rounding where PyTorch picks another kernel by the device's name (attention).
 
 The rules are CUDA's: devices don't mix, except that a 0-d CPU tensor may take part in arithmetic,
 CPU indices may stand in `x[index]`, and `copy_` and `.to` cross. CPU generators draw on the CPU
-only, and `.numpy()` wants `.cpu()` first. "mock:1" also refuses float64, as Apple's MPS does.
+only, and `.numpy()` wants `.cpu()` first. One rule is Apple's MPS's: there is no float64.
 What it cannot show: autocast, streams, pinned memory, and kernels that only a GPU lacks.
 """
 
@@ -19,15 +19,8 @@ from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
 
 NAME = "mock"
-
-
-class _Module(backend_registration._DummyBackendModule):
-    def device_count(self):
-        return 2
-
-
-backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
-MOCK, MOCK_FLOAT32 = torch.device(NAME, 0), torch.device(NAME, 1)
+backend_registration._setup_privateuseone_for_python_backend(NAME)
+MOCK = torch.device(NAME, 0)
 
 # Where TensorIterator lets a 0-d CPU tensor in (allow_cpu_scalars), that this project may use.
 ARITHMETIC = {
@@ -45,7 +38,7 @@ class MockTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held, device):
-        if device.index == 1 and held.dtype in (torch.float64, torch.complex128):
+        if held.dtype in (torch.float64, torch.complex128):
             raise TypeError(f"{device} has no float64")
         return torch.Tensor._make_wrapper_subclass(
             cls,
@@ -93,7 +86,7 @@ class MockTensor(torch.Tensor):
 
 def run(func, *args, **kwargs):
     """Run one operation with the CPU's kernel and put what it returns on the operands' device."""
-    leaves = pytree.tree_leaves((args, kwargs))
+    leaves, form = pytree.tree_flatten((args, kwargs))
     mocks = {id(leaf.held): leaf for leaf in leaves if isinstance(leaf, MockTensor)}
     devices = [mock.device for mock in mocks.values()]
     device = kwargs.get("device")
@@ -101,10 +94,11 @@ def run(func, *args, **kwargs):
     if device.type == NAME and device.index is None:
         device = MOCK
     check(func, args, leaves, device)
-    if kwargs.get("device") is not None:
-        kwargs = kwargs | {"device": "cpu"}
-    plain = pytree.tree_map_only(MockTensor, lambda tensor: tensor.held, (args, kwargs))
-    returned = func(*plain[0], **plain[1])
+    held = [leaf.held if isinstance(leaf, MockTensor) else leaf for leaf in leaves]
+    args, kwargs = pytree.tree_unflatten(held, form)
+    if "device" in kwargs:
+        kwargs["device"] = "cpu"
+    returned = func(*args, **kwargs)
     if device.type == "cpu":
         return returned
 
