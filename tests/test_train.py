@@ -132,6 +132,20 @@ def test_the_loss_is_the_error_of_x0_under_min_snr(prediction, gamma):
     assert loss_of(prediction, x0[:1], gamma, x0[:1].expand_as(x0)) < 1e-9  # of a perfect one
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_without_min_snr_the_error_of_the_native_output_counts_alike_at_every_t(prediction):
+    x0 = torch.randn(32, 4, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    guess = torch.full((1, 4, 2, 2), 0.3, dtype=torch.float64)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    product = (1 - betas).cumprod(0)[drawn(3, x0)[0]]
+    snr = product / (1 - product)
+    scale = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[prediction]
+    by_hand = (scale[:, None, None, None] * (guess - x0).square()).mean()
+    torch.testing.assert_close(
+        loss_of(prediction, guess, None, x0), by_hand, rtol=1e-4, atol=0
+    )
+
+
 def test_the_networks_input_is_alpha_x0_plus_sigma_eps():
     x0 = torch.randn(3, 4, 2, 2, dtype=torch.float64)
     camera, tokens = torch.ones(3, 8), torch.ones(3, 8, dtype=torch.long)

@@ -60,7 +60,7 @@ class TrainingSet:
         return cls(world.name, world.pixels[:, None], captions, credit=world.credit)
 
     @classmethod
-    def toys(cls, per_kind: int = 32, views: int = 12, seed: int = 0) -> TrainingSet:
+    def toys(cls, per_kind: int = 32, views: int = 24, seed: int = 0) -> TrainingSet:
         """Procedural toys at 64 px from random cameras, without `held_out_pairs`.
 
         per_kind: toys of each kind before those are taken out. Takes about 10 ms a picture.

@@ -28,10 +28,10 @@ def denoising_loss(
     x0: Tensor,
     conditions: Sequence[Tensor | None],
     generator: torch.Generator,
-    gamma: float,
+    gamma: float | None,
 ) -> Tensor:
     """Squared error of the native prediction at a uniform t, weighted so that it is min(SNR, gamma)
-    on x0.
+    on x0, or not weighted where gamma is None.
 
         x_t = alpha x0 + sigma eps;    |output - target|^2 min(SNR, gamma) / scale
         SNR = alpha^2 / sigma^2;    scale = SNR for eps, SNR + 1 for v, 1 for x0
@@ -48,4 +48,5 @@ def denoising_loss(
         "sample": (x0, torch.ones_like(snr)),
     }[schedule.prediction_type]
     output = network(alpha * x0 + sigma * eps, t.to(x0.device), *conditions)
-    return (snr.clamp(max=gamma) / scale * (output - target).square()).mean()
+    weight = 1.0 if gamma is None else snr.clamp(max=gamma) / scale
+    return (weight * (output - target).square()).mean()
