@@ -12,7 +12,24 @@ from .cameras import Camera
 from .distill.pictures import Run, Step, distill
 from .distill.scenes import SceneRun, distill_scene
 from .inputs import InputView, input_view
-from .methods import ASD, CFD, CSD, DDS, DSD, FSD, ISM, NFSD, SDI, SDS, VSD, ConsistentODE, DSDStar
+from .methods import (
+    ASD,
+    CFD,
+    CSD,
+    DDS,
+    DSD,
+    FSD,
+    ISM,
+    NFSD,
+    PDS,
+    RFDS,
+    RSD,
+    SDI,
+    SDS,
+    VSD,
+    ConsistentODE,
+    DSDStar,
+)
 from .priors import Condition, GaussianMixture, ImageSet, Prior, load_prior
 from .sampling import Trajectory, ddim, ddim_invert
 from .scene import Scene
@@ -30,6 +47,9 @@ __all__ = [
     "FSD",
     "ISM",
     "NFSD",
+    "PDS",
+    "RFDS",
+    "RSD",
     "SDI",
     "SDS",
     "VSD",

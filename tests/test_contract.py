@@ -8,7 +8,19 @@ import pytest
 import torch
 from helpers import f64, make_mixture, same_tensors
 
-from dsd_lab import CFD, DDS, DSD, SDI, SDS, VSD, ImageSet, distill, distill_images, distill_scene
+from dsd_lab import (
+    CFD,
+    DDS,
+    DSD,
+    RSD,
+    SDI,
+    SDS,
+    VSD,
+    ImageSet,
+    distill,
+    distill_images,
+    distill_scene,
+)
 from dsd_lab.distill import Stage
 from dsd_lab.draws import Draws
 from dsd_lab.methods import VARIANTS
@@ -25,7 +37,7 @@ METHODS = {variant.label: variant.make() for variant in VARIANTS.values()} | {
     "CFD ddim": CFD(weight="ddim"),
     "DDS with a source": DDS(source_prompt="cold"),
 }
-ALONE = {name: m for name, m in METHODS.items() if not isinstance(m, VSD)}  # seeds are independent
+ALONE = {n: m for n, m in METHODS.items() if not isinstance(m, (VSD, RSD))}  # seeds are independent
 IN_3D = {name: m for name, m in METHODS.items() if m.for_scenes}
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 every_scene_method = pytest.mark.parametrize(
@@ -88,7 +100,21 @@ class NotedDraws(Draws):
 @pytest.mark.parametrize(
     "name, calls",
     [
-        *((name, "t 20..980, n") for name in ("SDS", "CSD", "NFSD", "DDS", "VSD")),
+        *(
+            (name, "t 20..980, n")
+            for name in (
+                "SDS",
+                "CSD",
+                "NFSD",
+                "DDS",
+                "VSD",
+                "VSD entropy 0.5",
+                "RFDS",
+                "RFDS-Rev",
+                "RSD",
+            )
+        ),
+        ("PDS", "t 20..980, n, n"),
         ("VSD network", "t 20..980, n, t 0..999, n"),
         ("ASD", "t 500..980, u, n"),
         ("ISM", "t 20..980"),
@@ -99,7 +125,10 @@ class NotedDraws(Draws):
         ("DSD reference", "u"),
         ("DSD reference random", "u, n"),
         ("DSD random", "n"),
-        *((name, "") for name in ("SDI cached", "FSD", "CFD", "DSD", "DSD x0", "DSD*")),
+        *(
+            (name, "")
+            for name in ("SDI cached", "FSD", "CFD", "DSD", "DSD x0", "DSD unit gain", "DSD*")
+        ),
     ],
 )
 def test_what_a_step_draws_in_which_order(name, calls, weather):
@@ -133,8 +162,8 @@ def test_evaluations_are_exact(method, cfg, weather):
     assert counts(method, weather, "warm", [0, 1, 2], 12)[2] == 3 * total
     assert total <= each.begin + 12 * each.step  # the first step is the dearest
     weather.preferred_batch = 1  # so that nothing is made ahead
-    begun, first, _ = counts(method, weather, "warm", [0], 12)
-    assert (begun, first) == (each.begin, each.begin + each.step)
+    begun, first, _ = counts(method, weather, "warm", [0, 1, 2], 12)
+    assert (begun, first) == (3 * each.begin, 3 * (each.begin + each.step))
 
 
 @pytest.mark.parametrize("name", ["SDS", "DSD", "SDI cached", "DDS with a source", "VSD lora"])
@@ -181,8 +210,8 @@ def test_a_prompt_a_seed(method, small_world):
 @every_method
 def test_interleaved_runs_are_what_they_are_alone(method, weather):
     """So the same seeds give the same bits again, and a method object keeps nothing of a run."""
-    want = [distill(weather, "warm", method, [seed, 9], 8).finish().x for seed in (0, 1)]
-    runs = [distill(weather, "warm", method, [seed, 9], 8) for seed in (0, 1)]
+    want = [distill(weather, "warm", method, [seed, 8, 9], 8).finish().x for seed in (0, 1)]
+    runs = [distill(weather, "warm", method, [seed, 8, 9], 8) for seed in (0, 1)]
     for _ in zip(*runs, strict=True):
         pass
     assert all(torch.equal(run.x, x) for run, x in zip(runs, want, strict=True))
@@ -208,10 +237,12 @@ def goes_on(begin, steps):
 
 
 @pytest.mark.parametrize(
-    "method, refresh", list(zip(METHODS.values(), [1, 2, 3] * 10, strict=False)), ids=METHODS
+    "method, refresh",
+    list(zip(METHODS.values(), [1, 2, 3] * len(METHODS), strict=False)),
+    ids=METHODS,
 )
 def test_a_checkpoint_goes_on_to_the_same_bits(method, refresh, weather):
-    assert goes_on(lambda: distill(weather, "warm", method, [0, 1], 9, refresh=refresh), (0, 5))
+    assert goes_on(lambda: distill(weather, "warm", method, [0, 1, 2], 9, refresh=refresh), (0, 5))
 
 
 @pytest.mark.parametrize(

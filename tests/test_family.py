@@ -1,8 +1,9 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from helpers import ByHand, f64
+from helpers import RING, ByHand, f64
 
 from dsd_lab import (
     ASD,
@@ -13,6 +14,9 @@ from dsd_lab import (
     FSD,
     ISM,
     NFSD,
+    PDS,
+    RFDS,
+    RSD,
     SDI,
     SDS,
     VSD,
@@ -22,6 +26,9 @@ from dsd_lab import (
     ddim,
     distill,
 )
+from dsd_lab.methods import repel
+from dsd_lab.priors import ViewSet
+from dsd_lab.worlds.toybox.world import resized
 
 WHOLE = dict(t_min=(0.02, 0.02), t_max=(0.98, 0.98))  # a range that is not annealed
 
@@ -83,9 +90,9 @@ def test_asd_is_the_reference_form_of_dsd_with_other_noise(mixture, fixed_draws)
         uniform=torch.tensor([0.3, 0.95], dtype=f64), normal=n, t=torch.tensor([t, t])
     )
     state = dsd.begin(mixture, mixture.condition("left"), n, steps)
-    t_prime = dsd.t_prime_at(state, step, draws)
+    t_prime = dsd.t_prime_at(torch.tensor([t, t]), None, mixture.schedule, draws)
     # in place of the path's prediction
-    state = state.keep(first=torch.tensor(step), t=t_prime[None], n=n[None])
+    state = replace(state, ahead={"first": torch.tensor(step), "t": t_prime[None], "n": n[None]})
     asd = ASD(t_min=(0.32, 0.32), t_max=(0.98, 0.98))
     torch.testing.assert_close(
         one_gradient(asd, mixture, "left", x, draws, step, steps)[0],
@@ -502,3 +509,148 @@ def test_costs(mixture):
 def test_bad_settings(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+# ---- newer members
+
+
+def test_rfds_by_hand(line, fixed_draws):
+    """n' = e_c(a x + s n, t), and the guided prediction at a x + s n' compared with n'."""
+    hand, x, n, t, cfg = ByHand(), 0.1, 0.8, 600, 3.0
+    draws = fixed_draws(normal=torch.tensor([[n]], dtype=f64), t=torch.tensor([t]))
+    a, s = hand.a(t), hand.s(t)
+    weights = {"flow": (a + s) / a, "sigma2": s**2, "ratio": s / a}
+    for rounds in (0, 1, 2):
+        back = n
+        for _ in range(rounds):
+            back = hand.eps(a * x + s * back, t, 1.0)
+        difference = hand.eps(a * x + s * back, t, cfg) - back
+        for weight, w in weights.items():
+            method = RFDS(cfg=cfg, rounds=rounds, weight=weight)
+            g, _ = one_gradient(method, line, "a", torch.tensor([[x]], dtype=f64), draws)
+            assert g.item() == pytest.approx(w * difference, rel=1e-9)
+
+
+def test_rfds_without_rounds_and_esd_of_entropy_0_are_sds_to_the_bit(mixture):
+    runs = [
+        distill(mixture, "left", method, [0, 1, 2], 20).finish().x
+        for method in (SDS(), RFDS(weight="sigma2"), VSD(**WHOLE, entropy=0.0), RSD(repulsion=0.0))
+    ]
+    assert all(torch.equal(runs[0], other) for other in runs[1:])
+
+
+def test_esd_of_entropy_1_is_vsd_to_the_bit_and_between_it_is_between(same):
+    zero, half, one = (same(VSD(entropy=e)) for e in (0.0, 0.5, 1.0))
+    assert torch.equal(one, same(VSD())) and not torch.equal(zero, one)
+    torch.testing.assert_close(half, (zero + one) / 2)
+
+
+def test_esd_knows_no_camera(toy_world):
+    """Views from six cameras are one mixture to it, and six to VSD."""
+    prior = ViewSet(resized(toy_world, 16))
+    cond = prior.condition("a chair", camera=RING)
+    x = prior.noise(range(6), f64)
+    both = {}
+    for cameras, kind in ((True, VSD()), (False, VSD(entropy=1.0))):
+        state = kind.begin(prior, cond, x, 10)
+        x_t, t = prior.schedule.add_noise(x, 500, x.flip(0)), torch.full((6,), 500)
+        both[cameras] = state.e_phi(x_t, t, x)
+        particles = {"v": x.flatten(1)} if not cameras else None
+        if particles:
+            mixture = GaussianMixture(particles, kind.width, schedule=prior.schedule)
+            want = mixture.predict_noise(x_t.flatten(1), t, mixture.condition("v"))
+            torch.testing.assert_close(both[cameras].flatten(1), want)
+    assert not torch.allclose(both[True], both[False])
+
+
+def test_repulsion_of_three_particles_by_hand():
+    x, h = [0.0, 1.0, 3.0], 4.0  # the median of 1, 2, 3, squared, over log 2 is 4 / log 2
+    for width, h in ((4.0, 4.0), (None, 4.0 / math.log(2))):
+        force = repel(torch.tensor([[v] for v in x], dtype=f64), width)
+        for i in range(3):
+            others = [j for j in range(3) if j != i]
+            k = {j: math.exp(-((x[i] - x[j]) ** 2) / h) for j in others}
+            want = sum(k[j] * 2 * (x[i] - x[j]) / h for j in others) / sum(k.values())
+            assert force[i].item() == pytest.approx(want, rel=1e-12)
+
+
+def test_repulsion_parts_what_is_near(fixed_draws):
+    """Under x <- x - lr g, with a gradient of nothing but the force: two near points part, and so do
+    all three.
+    """
+    x = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 1.0]], dtype=f64)
+    moved = x + 0.01 * repel(x)
+    assert torch.pdist(moved).min() > torch.pdist(x).min()
+    assert (torch.pdist(moved) > torch.pdist(x)).all()
+
+
+def test_rsd_is_sds_with_the_force_within_each_prompt(mixture, fixed_draws):
+    g = torch.Generator().manual_seed(0)
+    x, n = torch.randn(6, 2, generator=g, dtype=f64), torch.randn(6, 2, generator=g, dtype=f64)
+    t, prompts = torch.tensor([100, 300, 500, 700, 900, 400]), ["left"] * 3 + ["right"] * 3
+    draws, cond = fixed_draws(normal=n, t=t), mixture.condition(prompts)
+    state = RSD().begin(mixture, cond, n, 10)
+    sds = SDS().descent(state, x, 0, draws)[0]
+    force = torch.cat([repel(x[:3]), repel(x[3:])])
+    sigma = mixture.schedule.sigma[t][:, None]
+    want = sds - 5.0 * sigma**3 * force
+    torch.testing.assert_close(RSD(repulsion=5.0).descent(state, x, 0, draws)[0], want)
+    fsd = FSD().begin(mixture, cond, n, 10)
+    plain, pushed = (FSD(repulsion=r).descent(fsd, x, 0, draws)[0] for r in (0.0, 5.0))
+    torch.testing.assert_close(pushed, plain - 5.0 * mixture.schedule.sigma[980] ** 3 * force)
+
+
+def test_repulsion_needs_three_seeds_of_a_prompt_in_a_batch(mixture):
+    with pytest.raises(ValueError, match="at least 3; here 2"):
+        distill(mixture, "left", RSD(), [0, 1], 5)
+    with pytest.raises(ValueError, match="at least 3; here 1"):
+        cond = mixture.condition(["left", "left", "left", "right"])
+        distill(mixture, cond, FSD(repulsion=1.0), [0, 1, 2, 3], 5)
+
+
+def pds_settings(mixture, fixed_draws, **settings):
+    g = torch.Generator().manual_seed(0)
+    x, n = torch.randn(2, 2, generator=g, dtype=f64), torch.randn(2, 2, generator=g, dtype=f64)
+    source, t = torch.randn(2, 2, generator=g, dtype=f64), torch.tensor([300, 700])
+    cond, draws = mixture.condition("left"), fixed_draws(normal=n, t=t)
+    answers = []
+    for method in (PDS(source_prompt="right", **settings), DDS(source_prompt="right")):
+        state = method.begin(mixture, cond, n, 10, source=source)
+        answers.append(method.gradient(state, x, 0, draws)[0])
+    return *answers, x, source, t
+
+
+@pytest.mark.parametrize("settings", [dict(stride=1), dict(stride=25, beta="jump")])
+def test_pds_of_the_jumps_own_beta_is_dds_with_a_weight(settings, mixture, fixed_draws):
+    pds, dds, _, _, t = pds_settings(mixture, fixed_draws, **settings)
+    acp = mixture.schedule.alphas_cumprod
+    p = t - settings["stride"]
+    beta = 1 - acp[t] / acp[p]
+    weight = (beta / (1 - beta)).sqrt() / (1 - acp[p]).sqrt()
+    torch.testing.assert_close(pds, weight[:, None] * dds, rtol=1e-8, atol=1e-8)
+
+
+def test_pds_by_the_published_betas(mixture, fixed_draws):
+    """beta_t is of one step, p two steps away: so x enters by itself too."""
+    pds, dds, x, source, t = pds_settings(mixture, fixed_draws)
+    acp = mixture.schedule.alphas_cumprod
+    beta, p = 1 - acp[t] / acp[t - 1], t - 2
+    a, s2, a_p, s2_p = acp[t].sqrt(), 1 - acp[t], acp[p].sqrt(), 1 - acp[p]
+    spread = (beta * s2_p / s2).sqrt()
+    x0_weight, x_weight = a_p * beta / s2, (1 - beta).sqrt() * s2_p / s2
+    # x0hat = x - (s / a) (e - n), x_t = a x + s n: what does not differ between the two drops out
+    of_x = (a_p - x0_weight - x_weight * a) / spread
+    of_e = x0_weight * (s2.sqrt() / a) / spread
+    want = of_x[:, None] * (x - source) + of_e[:, None] * dds
+    torch.testing.assert_close(pds, want, rtol=1e-7, atol=1e-7)
+
+
+def test_asd_at_unit_gain_is_that_of_dsd_with_other_noise(mixture, fixed_draws):
+    g = torch.Generator().manual_seed(0)
+    x, n = torch.randn(2, 2, generator=g, dtype=f64), torch.randn(2, 2, generator=g, dtype=f64)
+    dsd = DSD(form="unit", reference_cfg=1.0, noise="random", rho=0.4)
+    t = dsd.t_at(2, 8, mixture.schedule)
+    draws = fixed_draws(normal=n, t=torch.tensor([t, t]))
+    asd = ASD(t_min=(0.02, 0.02), t_max=(0.98, 0.98), rho=0.4)
+    a, b = (one_gradient(method, mixture, "left", x, draws, 2, 8)[0] for method in (asd, dsd))
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

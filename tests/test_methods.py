@@ -6,10 +6,15 @@ import torch
 from helpers import ByHand, f64
 
 from dsd_lab import (
+    ASD,
     DSD,
     ISM,
+    PDS,
+    RFDS,
+    RSD,
     SDI,
     SDS,
+    VSD,
     DSDStar,
     GaussianMixture,
     ImageSet,
@@ -18,7 +23,6 @@ from dsd_lab import (
     distill,
 )
 from dsd_lab.draws import Draws
-from dsd_lab.methods import State
 from dsd_lab.methods.timesteps import level
 
 # ---- SDS -----------------------------------------------------------------------------------------
@@ -42,42 +46,135 @@ def test_sds_mean_gradient_on_a_gaussian(fixed_draws):
 # ---- DSD -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["ode", "reference", "x0"])
+@pytest.mark.parametrize("form", ["ode", "reference", "x0", "unit"])
 def test_one_dsd_step_by_hand(form, fixed_draws):
     hand, cfg, e_star, x, u = ByHand(), 3.0, 0.7, 0.1, 0.4
     prior = hand.prior()
     # step 2 of 8, t from 0.98 to 0.32: t = floor(1000 (0.66 (1 - sqrt(2/8)) + 0.32)) = 650; t' by
     # form
-    t = 650
+    t, r = 650, [hand.s(k) / hand.a(k) for k in range(1000)]
     t_prime = {
         "ode": math.floor(1000 * (0.66 * (1 - math.sqrt(1 / 8)) + 0.32)),  # the previous t: 746
         "reference": 650 + math.floor(0.4 * 0.1 * (650 - 320)),  # 663
         "x0": 650 + 33,
+        # the first level whose noise is twice as strong beside the signal
+        "unit": next(k for k in range(1000) if r[k] >= 2 * r[650]),
     }[form]
-    assert t_prime == {"ode": 746, "reference": 663, "x0": 683}[form]
-    p = hand.move(e_star, 999, 899, cfg)
-    p = hand.move(p, 899, 799, cfg)
-    p = (
-        hand.move(p, 799, t_prime, cfg)
-        if t_prime > 699
-        else hand.move(hand.move(p, 799, 699, cfg), 699, t_prime, cfg)
-    )
+    assert t_prime == {"ode": 746, "reference": 663, "x0": 683, "unit": 816}[form]
+    p, node = e_star, 999  # the path's nodes above t', then one step to it
+    for below in (899, 799, 699):
+        if below >= t_prime:
+            p, node = hand.move(p, node, below, cfg), below
+    p = hand.move(p, node, t_prime, cfg)
     n = hand.eps(p, t_prime, cfg)
     e_t = hand.eps(hand.a(t) * x + hand.s(t) * n, t, cfg)
     x_prime = hand.a(t_prime) * x + hand.s(t_prime) * n
     want = {
         "ode": hand.s(t) / hand.a(t) * (e_t - hand.eps(x_prime, t_prime, cfg)),
         "reference": hand.s(t) ** 2 * (e_t - hand.eps(x_prime, t_prime, 1.0)),
-        "x0": hand.s(t) / hand.a(t) * (e_t - n),
+        "x0": r[t] * (e_t - n),
+        "unit": r[t] * (e_t - hand.eps(x_prime, t_prime, cfg)) / (1 - r[t] / r[t_prime]),
     }[form]
 
     method = DSD(cfg=cfg, form=form, t_min=0.32)
     state = method.begin(prior, prior.condition("a"), torch.tensor([[e_star]], dtype=f64), 8)
+    state = state.keep(last=torch.tensor([method.t_at(1, 8, prior.schedule)]))
     g, at, _ = method.gradient(
         state, torch.tensor([[x]], dtype=f64), 2, fixed_draws(uniform=torch.tensor([u], dtype=f64))
     )
     assert at.tolist() == [t]
     assert g.item() == pytest.approx(want, rel=1e-9)
+
+
+def held(method, prior, x, step, steps, n=None):
+    """The gradient of DSD at x with n held, by default that of the seed's path; and t, t', n."""
+    state = method.begin(prior, prior.condition("a"), prior.noise(range(len(x)), x.dtype), steps)
+    if step:
+        last = method.t_at(step - 1, steps, prior.schedule)
+        state = state.keep(last=torch.full((len(x),), last))
+    t_prime, own, state = method.noise_at(state, step, None)
+    n = own if n is None else n
+    ahead = {"first": torch.tensor(step), "t": t_prime[None], "n": n[None]}
+    g, t, _ = method.gradient(replace(state, ahead=ahead), x, step, None)
+    return g, t, t_prime, n
+
+
+def two_gaussians():
+    """Two prompts whose pictures spread alike: guidance moves the mean alone."""
+    return GaussianMixture({"a": [[2.0, -1.0]], "b": [[-1.0, 0.5]]}, width=0.5)
+
+
+@pytest.mark.parametrize("form, cfg, step", [("unit", 7.5, 3), ("unit", 7.5, 0), ("ode", 3.0, 5)])
+def test_the_difference_of_two_levels_in_predictions_of_x0(form, cfg, step):
+    """r_t (e_t - e_t') = (x - x0hat_t) - rho (x - x0hat_t'): unit gain divides by 1 - rho, which at
+    the top of the schedule stays that of the setting.
+    """
+    prior, method = two_gaussians(), DSD(form=form, cfg=cfg)
+    x = torch.tensor([[0.3, 0.4], [1.0, -2.0]], dtype=f64)
+    g, t, t_prime, n = held(method, prior, x, step, 8)
+    schedule, cond = prior.schedule, prior.condition("a")
+    x0, x0_prime = (
+        prior.predict_guided(schedule.add_noise(x, at, n), at, cond, cfg).x0 for at in (t, t_prime)
+    )
+    rho = float(schedule.ratio[t[0]] / schedule.ratio[t_prime[0]])
+    assert (rho > 0.5) == (step == 0 or form == "ode")
+    want = (x - x0) - rho * (x - x0_prime)
+    if form == "unit":
+        want = want / (1 - min(rho, 0.5))
+    torch.testing.assert_close(g, want, rtol=1e-10, atol=1e-10)
+
+
+def one_gaussian(s0):
+    return GaussianMixture({"a": [[0.5, -1.0]]}, width=s0)
+
+
+@pytest.mark.parametrize("s0", [0.2, 0.5, 2.0])
+@pytest.mark.parametrize("form, rho", [("unit", 0.5), ("unit", 0.3), ("unit", 0.8), ("ode", 0.5)])
+def test_on_a_gaussian_a_deviation_shrinks_by_the_closed_form(form, rho, s0):
+    """For N(mu, s0^2) and n held, x - g = x* + F (x - x*) with
+    x* - mu = s0^2 (r + r') n / (r r' - s0^2), and 0 < F < 1 just where r r' > s0^2.
+    """
+    prior, method = one_gaussian(s0), DSD(form=form, cfg=1.0, rho=rho)
+    x = torch.tensor([[0.3, 0.4], [1.0, -2.0]], dtype=f64)
+    pulled = set()
+    for step in (4, 20, 39):
+        g, t, t_prime, n = held(method, prior, x, step, 40)
+        r, r2 = (float(prior.schedule.ratio[at[0]]) for at in (t, t_prime))
+        v, v2 = s0**2 + r**2, s0**2 + r2**2
+        factor = s0**2 / v + r * r2 / v2
+        if form == "unit":
+            assert r / r2 <= rho
+            factor = 1 - r * r2 * (r * r2 - s0**2) / (v * v2)
+        mu = torch.tensor([0.5, -1.0], dtype=f64)
+        rest = mu + s0**2 * (r + r2) / (r * r2 - s0**2) * n
+        torch.testing.assert_close(x - g, rest + factor * (x - rest), rtol=1e-7, atol=1e-7)
+        assert (factor < 1) == (r * r2 > s0**2)
+        pulled.add(factor < 1)
+    assert s0 != 0.5 or pulled == {True, False}  # both sides of the condition
+
+
+def test_x0_is_the_limit_of_unit_gain():
+    """With n held, and the second level so noisy that it says nothing of x."""
+    prior, x = two_gaussians(), torch.tensor([[0.3, 0.4]], dtype=f64)
+    n = torch.tensor([[0.7, -0.2]], dtype=f64)
+    x0 = held(DSD(form="x0", t_min=0.02), prior, x, 199, 200, n)[0]
+    unit = [held(DSD(form="unit", rho=rho), prior, x, 199, 200, n)[0] for rho in (0.1, 0.03)]
+    near, nearer = ((g - x0).norm() for g in unit)
+    assert nearer < 0.4 * near < 0.4 * x0.norm()
+
+
+def test_gain_scales_and_shift_moves_the_level_of_n_alone():
+    prior, x = two_gaussians(), torch.tensor([[0.3, 0.4]], dtype=f64)
+    whole, half = (held(DSD(form="unit", gain=gain), prior, x, 3, 8)[0] for gain in (1.0, 0.5))
+    torch.testing.assert_close(half, whole / 2)
+    near = DSD(form="unit", shift=0.1)
+    state = near.begin(prior, prior.condition("a"), prior.noise([0], f64), 8)
+    t = near.t_at(3, 8, prior.schedule)
+    assert near.noise_at(state, 3, None)[0].tolist() == [t + math.floor(0.1 * (t - 20))]
+    n = torch.tensor([[0.7, -0.2]], dtype=f64)
+    torch.testing.assert_close(
+        held(near, prior, x, 3, 8, n)[0], held(DSD(form="unit"), prior, x, 3, 8, n)[0]
+    )
 
 
 def test_reference_cfg_guides_the_second_term_alone(mixture, fixed_draws):
@@ -102,11 +199,11 @@ def test_t_falls_with_the_square_root_of_progress(mixture):
     assert t[99] == math.floor(1000 * (0.66 * (1 - math.sqrt(0.99)) + 0.32))
     assert all(x >= y for x, y in zip(t, t[1:], strict=False))
     draws = Draws(range(500), (2,))
-    state = State(mixture, mixture.condition("left"), torch.zeros(500, 2), 100)
-    t_prime = method.t_prime_at(state, 25, draws)
+    last = torch.full((500,), 999)
+    t_prime = method.t_prime_at(torch.full((500,), t[25]), last, mixture.schedule, draws)
     assert 650 <= t_prime.min()
     assert 681 <= t_prime.max() <= 682  # 650 + 0.1 (650 - 320), never reached
-    top = method.t_prime_at(state, 0, draws)
+    top = method.t_prime_at(torch.full((500,), t[0]), last, mixture.schedule, draws)
     assert top.max() <= 998  # the range is clamped before the random factor
 
 
@@ -208,7 +305,9 @@ def test_costs_of_the_forms(mixture):
     assert step(form="reference") == 5
     assert step(form="reference", snap=True) == 3
     assert step(form="x0") == 4
-    assert step(form="ode") == 6
+    assert step(form="ode") == step(form="unit") == 6
+    assert step(form="unit", reference_cfg=1.0) == 5
+    assert step(form="unit", reference_cfg=1.0, snap=True) == 3
 
 
 @pytest.mark.parametrize(
@@ -220,13 +319,29 @@ def test_costs_of_the_forms(mixture):
         (lambda: SDS(t_min=0.5, t_max=0.5), "t_min < t_max"),
         (lambda: SDS(t_min=-0.1), "0 <= t_min"),
         (lambda: DSD(t_min=0.99), "t_min < t_max"),
-        (lambda: DSD(form="odd"), "ode, reference, x0"),
+        (lambda: DSD(form="odd"), "ode, reference, unit, x0"),
         (lambda: DSD(shift=-0.1), "shift"),
         (lambda: DSD(spacing=0), "spacing must be an int of at least 1"),
         (lambda: DSD(spacing=True), "spacing must be an int of at least 1"),
         (lambda: DSD(anneal="cosine"), "sqrt, linear"),
         (lambda: DSD(noise="fixed"), "ode, random"),
         (lambda: DSD(reference_cfg=float("nan")), "finite"),
+        (lambda: DSD(form="unit", rho=0.0), r"rho .* in \(0, 1\), got 0.0"),
+        (lambda: DSD(form="unit", rho=1), r"in \(0, 1\)"),
+        (lambda: DSD(form="unit", rho=float("nan")), r"in \(0, 1\)"),
+        (lambda: DSD(form="unit", rho=True), r"in \(0, 1\)"),
+        (lambda: DSD(gain=0.5), 'gain goes with form="unit" or "x0"; "ode" has none, got 0.5'),
+        (lambda: DSD(form="reference", gain=2.0), '"reference" has none'),
+        (lambda: DSD(form="unit", gain=0.0), "gain must be positive"),
+        (lambda: ASD(rho=1.5), r"in \(0, 1\)"),
+        (lambda: VSD(entropy=1.5), "entropy is a fraction"),
+        (lambda: VSD(entropy=-0.1), "entropy is a fraction"),
+        (lambda: RSD(repulsion=-1.0), "repulsion must be finite and not negative"),
+        (lambda: SDS(repulsion=float("nan")), "repulsion must be finite"),
+        (lambda: RFDS(rounds=-1), "rounds must be an int of at least 0"),
+        (lambda: RFDS(weight="none"), "flow, sigma2, ratio"),
+        (lambda: PDS(stride=0), "stride must be an int of at least 1"),
+        (lambda: PDS(beta="own"), "step, jump"),
     ],
 )
 def test_bad_settings(make, message):

@@ -141,9 +141,7 @@ def test_without_min_snr_the_error_of_the_native_output_counts_alike_at_every_t(
     snr = product / (1 - product)
     scale = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[prediction]
     by_hand = (scale[:, None, None, None] * (guess - x0).square()).mean()
-    torch.testing.assert_close(
-        loss_of(prediction, guess, None, x0), by_hand, rtol=1e-4, atol=0
-    )
+    torch.testing.assert_close(loss_of(prediction, guess, None, x0), by_hand, rtol=1e-4, atol=0)
 
 
 def test_the_networks_input_is_alpha_x0_plus_sigma_eps():

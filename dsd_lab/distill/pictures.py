@@ -9,6 +9,7 @@ from torch import Tensor
 from ..checkpoint import flatten, part, prefixed, restore
 from ..draws import Draws, check_seeds
 from ..methods import Method
+from ..methods.repulsion import check_groups
 from ..priors import Condition, Prior
 from ..threads import one_thread
 from .loop import REMEDY, Loop, asks, check_finite, check_settings
@@ -56,6 +57,8 @@ class Run(Loop):
             raise ValueError(
                 f"{len(cond)} prompts for {len(self.seeds)} seeds; give one prompt, or one a seed"
             )
+        if method.repulsion:
+            check_groups(cond.expand(len(self.seeds)).subjects())
         dtype = dtype or prior.dtype
         self.draws = Draws(self.seeds, prior.shape, dtype, prior.device)
         with torch.no_grad():
@@ -99,7 +102,7 @@ class Run(Loop):
             raise StopIteration
         if self.index % self.refresh == 0:
             k = self.index // self.refresh
-            g, t, state = self.method.gradient(self.state, self.x, k, self.draws)
+            g, t, state = self.method.descent(self.state, self.x, k, self.draws)
             check_finite(g, t, k)
             self.t, self.state = t, state
             self.target, self.gradient_rms = self.x - g, g.flatten(1).square().mean(1).sqrt()

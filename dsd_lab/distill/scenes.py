@@ -274,6 +274,8 @@ def distill_scene(
     Raises TypeError or ValueError for what cannot be.
     """
     check_method(method)
+    if method.repulsion:
+        raise ValueError("repulsion couples the seeds of a batch of pictures; a scene has one seed")
     if not method.for_scenes:
         raise ValueError(f"{method.name} is for pictures: a scene cannot take its x from the prior")
     if faithful and view is None:

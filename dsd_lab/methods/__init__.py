@@ -17,6 +17,10 @@ from .dsd_star import DSDStar
 from .fsd import FSD
 from .ism import ISM
 from .nfsd import NFSD
+from .pds import PDS
+from .repulsion import repel
+from .rfds import RFDS
+from .rsd import RSD
 from .sdi import SDI
 from .sds import SDS
 from .state import State
@@ -31,6 +35,9 @@ __all__ = [
     "FSD",
     "ISM",
     "NFSD",
+    "PDS",
+    "RFDS",
+    "RSD",
     "SDI",
     "SDS",
     "VARIANTS",
@@ -42,6 +49,7 @@ __all__ = [
     "Method",
     "State",
     "Variant",
+    "repel",
     "variant",
 ]
 
@@ -60,6 +68,9 @@ class Variant(NamedTuple):
 
 VARIANTS: dict[str, Variant] = {  # by the name on the command line
     "sds": Variant("SDS", SDS),
+    "rfds": Variant("RFDS", RFDS),
+    "rfds-rev": Variant("RFDS-Rev", RFDS, {"rounds": 1}),
+    "rsd": Variant("RSD", RSD),
     "asd": Variant("ASD", ASD),
     "sdi": Variant("SDI", SDI),
     "sdi-late": Variant("SDI t_first 0.1", SDI, {"t_first": 0.1}),
@@ -70,15 +81,18 @@ VARIANTS: dict[str, Variant] = {  # by the name on the command line
     "cfd": Variant("CFD", CFD),
     "dsd": Variant("DSD", DSD),
     "dsd-snap": Variant("DSD snap", DSD, {"snap": True}),
+    "dsd-unit": Variant("DSD unit gain", DSD, {"form": "unit"}),
     "dsd-x0": Variant("DSD x0", DSD, {"form": "x0"}),
     "dsd-reference": Variant("DSD reference", DSD, {"form": "reference"}),
     "dsd-star": Variant("DSD*", DSDStar),
     "vsd": Variant("VSD", VSD),
     "vsd-network": Variant("VSD network", VSD, {"particles": "network"}),
+    "esd": Variant("VSD entropy 0.5", VSD, {"entropy": 0.5}),
     "csd": Variant("CSD", CSD),
     "nfsd": Variant("NFSD", NFSD),
     "ism": Variant("ISM", ISM),
     "dds": Variant("DDS", DDS),
+    "pds": Variant("PDS", PDS),
 }
 
 

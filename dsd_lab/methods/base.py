@@ -1,8 +1,9 @@
 """What every score-distillation method shares: its settings and the contract of a gradient."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..draws import Draws
 from ..priors import Condition, Prediction, Prior, Query, check_cfg, guidance_terms, guide
 from ..schedule import NoiseSchedule
+from .repulsion import repel_groups
 from .state import State
 
 
@@ -43,13 +45,15 @@ class Evaluations(NamedTuple):
 class Method(ABC):
     """A score-distillation method: frozen settings, so that one object drives any number of runs.
 
-    cfg: guidance, e_g = e_u + cfg (e_c - e_u).
+    cfg: guidance, e_g = e_u + cfg (e_c - e_u). repulsion: pushes the seeds of a prompt apart (see
+    `descent`; RSD, arXiv 2406.16683); with any but 0 the seeds of a batch depend on each other.
     name: to show. for_scenes: whether it can drive a scene, which x is only rendered from.
     needs_source: whether it edits the picture that the run starts from, which `begin` then takes as
     `source`. takes_ddim_steps: whether it takes exactly DDIM's steps.
     """
 
     cfg: float = 7.5
+    repulsion: float = field(default=0.0, kw_only=True)
 
     name: ClassVar[str] = ""
     for_scenes: ClassVar[bool] = True
@@ -58,6 +62,8 @@ class Method(ABC):
 
     def __post_init__(self):
         check_cfg(self.cfg)
+        if not 0 <= self.repulsion < math.inf:
+            raise ValueError(f"repulsion must be finite and not negative, got {self.repulsion}")
 
     @property
     def defaults(self) -> Defaults:
@@ -84,6 +90,16 @@ class Method(ABC):
         """The descent gradient at x in the prior's space, (B, *shape), the timesteps at which the
         prior was asked, (B,), and the state for the next step.
         """
+
+    def descent(
+        self, state: State, x: Tensor, step: int, draws: Draws
+    ) -> tuple[Tensor, Tensor, State]:
+        """What `gradient` returns, less `repulsion` sigma_t^3 R: SDS's share of RSD's force."""
+        g, t, state = self.gradient(state, x, step, draws)
+        if self.repulsion:
+            sigma, group = state.schedule.at("sigma", t, x), state.cond.expand(len(x)).subjects()
+            g = g - self.repulsion * sigma**3 * repel_groups(x, group)
+        return g, t, state
 
     def evaluations(self, prior: Prior) -> Evaluations:
         """The exact number of predictions an item that a run makes; e_g at one point a step."""

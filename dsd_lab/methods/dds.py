@@ -54,17 +54,23 @@ class DDS(UniformMethod):
         return state.kept["source"]
 
     def gradient(self, state, x, step, draws):
+        t, n, x_t = self.draw_point(state, x, step, draws)
+        source_t = state.schedule.add_noise(state.kept["source"], t, n)
+        e_x, e_source = self.predictions(state, x_t, source_t, t)
+        return e_x - e_source, t, state
+
+    def predictions(
+        self, state: "DDSState", x_t: Tensor, source_t: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """e_g of the picture and of the source, from one call of the network: (B, *shape) each."""
         terms = guidance_terms(self.cfg, state.cond)
         no_prompt = self.source_prompt is None
         source_terms = ("uncond",) if no_prompt else terms
-        t, n, x_t = self.draw_point(state, x, step, draws)
-        source_t = state.schedule.add_noise(state.kept["source"], t, n)
         at_x, at_source = state.prior.predict_many(
             [Query(x_t, t, state.cond, terms), Query(source_t, t, state.source_cond, source_terms)]
         )
-        e_x = guide(at_x, self.cfg).eps
         e_source = at_source["uncond"].eps if no_prompt else guide(at_source, self.cfg).eps
-        return e_x - e_source, t, state
+        return guide(at_x, self.cfg).eps, e_source
 
     def evaluations(self, prior):
         source = 1 if self.source_prompt is None else cost(self.cfg)

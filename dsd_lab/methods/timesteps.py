@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..draws import Draws
@@ -115,6 +116,33 @@ def noisier(t: Tensor, lowest: int, shift: float, u: Tensor, schedule: NoiseSche
     """
     reach = (shift * (t - lowest).double()).minimum(len(schedule) - 1 - t)
     return t + (u * reach).floor().long()
+
+
+def at_ratio(t: Tensor, rho: float, schedule: NoiseSchedule) -> Tensor:
+    """The lowest t' with r_t' >= r_t / rho of each item, or the noisiest level: int64 (B,).
+
+    So r_t / r_t' is rho, or a little less; only where r_t / rho lies beyond the schedule it is more.
+    """
+    last = level(1.0, schedule)
+    wanted = schedule.ratio[t] / rho
+    return torch.searchsorted(schedule.ratio[: last + 1], wanted).clamp(max=last)
+
+
+def unit_gain(
+    t: Tensor, t_prime: Tensor, rho: float, schedule: NoiseSchedule, like: Tensor
+) -> Tensor:
+    """r_t / (1 - r_t / r_t'), shaped to multiply `like`: with this weight the difference of two
+    levels moves x the whole way. At the top of the schedule, where r_t / r_t' is above rho, the gain
+    stays that of rho.
+    """
+    ratio = schedule.at("ratio", t, like)
+    return ratio / (1 - (ratio / schedule.at("ratio", t_prime, like)).clamp(max=rho))
+
+
+def check_rho(rho: float) -> None:
+    """Raises ValueError unless 0 < rho < 1."""
+    if not 0 < rho < 1:
+        raise ValueError(f"rho is the ratio r_t / r_t' of two levels, in (0, 1), got {rho}")
 
 
 def check_range(t_min: float, t_max: float) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...checks import at_least, choice, positive
+from ...checks import at_least, choice, fraction, positive
 from ...draws import Draws
 from ...priors import Condition, GaussianMixture
 from ..base import Evaluations, cost
@@ -24,6 +24,7 @@ class VSD(AnnealedMethod):
     to sample the prior.
 
         g = sigma_t^2 ( e_g(x_t, t) - e_phi(x_t, t) )
+        g = sigma_t^2 ( e_g(x_t, t) - entropy e_phi(x_t, t) - (1 - entropy) n )       ESD
         x_t = alpha_t x + sigma_t n,    n ~ N(0, I),    t ~ U{t_min..t_max}
         particles="exact"     e_phi in closed form, for the mixture of Gaussians N(x_j, width^2) at
                               the particles x_j
@@ -36,6 +37,8 @@ class VSD(AnnealedMethod):
     camera: with this method, and with it alone, the seeds of a batch depend on each other. One
     particle of width 0 is SDS; cfg 1 with all pictures of the prompt as particles of width 0 is at
     rest.
+    entropy: makes it ESD (arXiv 2401.00909), whose e_phi knows no camera: 0 is SDS, 1 keeps all of
+    the entropy of the pictures. None is VSD.
     cfg: guidance of the first term. t_min, t_max: the range of t as fractions of the schedule, each
     (at the beginning, at the end) and linear between; t2 is drawn from the whole schedule. width:
     in the prior's space; with 0 particles that stand apart do not see each other, and each is back
@@ -48,6 +51,7 @@ class VSD(AnnealedMethod):
     Source: arXiv 2305.16213, algorithm 1; the first two forms of e_phi are ours.
     """
 
+    entropy: float | None = None
     particles: str = "exact"
     width: float = 0.1
     hidden: int = 128
@@ -58,6 +62,8 @@ class VSD(AnnealedMethod):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.entropy is not None:
+            fraction("entropy", self.entropy)
         choice("particles", self.particles, LEARNING_RATE)
         if not 0 <= self.width < math.inf:
             raise ValueError(
@@ -75,17 +81,25 @@ class VSD(AnnealedMethod):
 
     def begin(self, prior, cond, e_star, steps):
         if self.particles == "exact":
-            return ExactState(prior, cond, e_star, steps, width=self.width)
+            cameras = self.entropy is None
+            return ExactState(prior, cond, e_star, steps, width=self.width, cameras=cameras)
         if self.particles == "network":
             return NetworkState.begun(prior, cond, e_star, steps, self.hidden, self.rate)
+        if self.entropy is not None and prior.cameras is not None:
+            raise ValueError(
+                "ESD's e_phi knows no camera, and an adapter of this prior does; allowed with "
+                'entropy: particles="exact" or "network"'
+            )
         return LoRAState.begun(prior, cond, e_star, steps, self.rank, self.rate)
 
     def gradient(self, state, x, step, draws):
-        t, _, x_t = self.draw_point(state, x, step, draws)
+        t, n, x_t = self.draw_point(state, x, step, draws)
         e_g = state.prior.predict_noise(x_t, t, state.cond, self.cfg)
-        e_phi = state.e_phi(x_t, t, x)
+        reference = state.e_phi(x_t, t, x)
+        if self.entropy is not None:
+            reference = self.entropy * reference + (1 - self.entropy) * n
         state.train(x, draws)
-        return state.schedule.at("sigma", t, x) ** 2 * (e_g - e_phi), t, state
+        return state.schedule.at("sigma", t, x) ** 2 * (e_g - reference), t, state
 
     def evaluations(self, prior):
         return Evaluations(begin=0, step=cost(self.cfg) + (self.particles == "lora"))
@@ -93,13 +107,17 @@ class VSD(AnnealedMethod):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ExactState(State):
-    """A VSD run whose e_phi is that of the particles' own mixture, and needs no training."""
+    """A VSD run whose e_phi is that of the particles' own mixture, and needs no training.
+
+    cameras: whether views of different cameras are mixtures apart.
+    """
 
     width: float
+    cameras: bool = True
 
     def e_phi(self, x_t: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """The noise prediction for the mixture at the particles x: (B, *shape)."""
-        group = groups(self.cond, len(x))
+        group = groups(self.cond, len(x), self.cameras)
         flat = x.flatten(1)
         means = {
             name: flat[[i for i, other in enumerate(group) if other == name]]
@@ -112,7 +130,8 @@ class ExactState(State):
         pass
 
 
-def groups(cond: Condition, items: int) -> tuple[Hashable, ...]:
+def groups(cond: Condition, items: int, cameras: bool = True) -> tuple[Hashable, ...]:
     """What each item shows, and from where: particles are pooled where it is the same."""
     cond = cond.expand(items)
-    return tuple(zip(cond.subjects(), cond.camera or (None,) * items, strict=True))
+    camera = cond.camera if cameras and cond.camera else (None,) * items
+    return tuple(zip(cond.subjects(), camera, strict=True))
