@@ -4,7 +4,7 @@ methods.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -24,7 +24,7 @@ from .distill import (
 )
 from .draws import check_seeds
 from .inputs import input_view
-from .methods import Method
+from .methods import DSD, Method
 from .metrics import Report, evaluate
 from .priors import Prior
 from .sampling import ddim
@@ -32,7 +32,7 @@ from .scene import Scene
 
 # guidance as in Zero-1-to-3's own distillation. t falls evenly, so that the scene can follow while
 # the back is decided: where it lags, its own plain back is taken for a wish
-NOVEL_VIEW_DSD = replace(SCENE_DSD, cfg=3.0, anneal="linear")
+NOVEL_VIEW_DSD = DSD(form="x0", t_min=0.02, cfg=3.0, anneal="linear")
 # for priors that denoise each view alone: first four views, of which one is of the back, whose own
 # path then decides it. If many views of the back begin, each on a path of its own, they settle on
 # what lies between their wishes, and that is the same for every seed

@@ -1,8 +1,9 @@
 """The measurements of lesson 07 that take too long for a notebook: `python -m
 dsd_lab.course.objects`.
 
-Text to 3-D on the exact prior `toybox`, several seeds of each method, on prompts that no setting
-was chosen on. How each object looks is kept as it comes, so the command can be stopped and goes on.
+Text to 3-D on the exact prior `toybox`, several seeds of each method. On these two prompts the form
+and the levels of DSD were tried, so they are development prompts; `python -m
+dsd_lab.course.objects_fresh` has three on which nothing was chosen. How each object looks is kept as it comes, so the command can be stopped and goes on.
 What they come to is written to objects.json beside this file, with the command, versions and
 seconds, and how they look to objects.png. `python -m dsd_lab.course.objects_mini` does the same on
 `toybox-mini`, `... .objects_joint` on `toybox-joint`.
@@ -17,7 +18,7 @@ import typer
 
 from ..distill.scenes import SCENE_DSD
 from ..files import write_file
-from ..methods import ASD, DSD, SDI, SDS, ConsistentODE, Method
+from ..methods import ASD, DSD, FSD, SDI, SDS, ConsistentODE, Method
 from ..metrics import judge_views
 from ..priors import load_prior
 from ..tasks import text_to_3d
@@ -82,16 +83,22 @@ class Study(Table):
 
 
 SEEDS, FEWER = range(8), range(4)  # fewer for what only shows why the defaults are what they are
+X0 = DSD(form="x0", t_min=0.02)
+AS_PUBLISHED = DSD(form="unit", reference_cfg=1.0)  # with the published code's second term
 STUDY = Study(
     "objects",
     runs={
         "SDS": (SDS(), 4, SEEDS),
-        "DSD": (SCENE_DSD, 4, SEEDS),
+        "FSD": (FSD(), 4, SEEDS),
+        "DSD unit gain": (SCENE_DSD, 4, SEEDS),
+        "DSD unit gain, second cfg 1": (AS_PUBLISHED, 4, SEEDS),
+        "DSD x0": (X0, 4, SEEDS),
         "ASD": (ASD(), 4, SEEDS),
+        "ASD unit gain": (ASD(rho=0.5), 4, SEEDS),
         "ConsistentODE": (ConsistentODE(), 4, SEEDS),
         "SDI": (SDI(t_first=0.1), 4, SEEDS),
         "SDS, not held": (SDS(), 1, FEWER),
-        "DSD, not held": (SCENE_DSD, 1, FEWER),
+        "DSD x0, not held": (X0, 1, FEWER),
         "DSD ode": (DSD(), 4, FEWER),
         "DSD reference": (DSD(form="reference"), 4, FEWER),
     },

@@ -10,13 +10,17 @@ import typer
 
 from ..distill.scenes import JOINT_REFRESH, SCENE_DSD
 from ..methods import SDS
-from .objects import SEEDS, Study
+from .objects import SEEDS, X0, Study
 
 STUDY = Study(
     "objects_joint",
     prior="toybox-joint",
     about="toybox-joint, 64 px, 24 cameras",
-    runs={"SDS": (SDS(), JOINT_REFRESH, SEEDS), "DSD": (SCENE_DSD, JOINT_REFRESH, SEEDS)},
+    runs={
+        "SDS": (SDS(), JOINT_REFRESH, SEEDS),
+        "DSD unit gain": (SCENE_DSD, JOINT_REFRESH, SEEDS),
+        "DSD x0": (X0, JOINT_REFRESH, SEEDS),
+    },
 )
 load = STUDY.load
 
