@@ -306,7 +306,7 @@ def test_methods_by_name():
     made = [cli.make_method(name, 3.0) for name in cli.METHOD_NAMES]
     assert len({label for label, _ in made}) == len(made)
     assert {method.cfg for _, method in made} == {3.0}
-    with pytest.raises(ValueError, match='unknown method "SDS".*methods: sds, asd, sdi'):
+    with pytest.raises(ValueError, match='unknown method "SDS".*methods: sds, rfds, rfds-rev'):
         cli.make_method("SDS", 3.0)
 
 

@@ -343,6 +343,23 @@ def test_kept_bytes(method, nodes, prior):
     assert not nodes or run.stage.state.path.t.tolist() == list(range(999, 999 - 100 * nodes, -100))
 
 
+def test_the_second_level_of_the_ode_form_is_that_of_a_views_own_last_target(prior):
+    """Not the run's: a view that comes again after some steps has farther to go."""
+    run, last = start(prior, DSD(), 6, refresh=1), [999] * 6
+    seen = []
+    for step in run:
+        views = [RING.index(camera) for camera in step.cameras]
+        state = run.stage.state
+        for view in views:
+            last[view] = int(step.t[0])
+        seen.append(len(set(last)))
+        assert state.kept["last"].tolist() == last
+        if not run.finished:
+            t_prime, _, _ = DSD().noise_at(state.select(torch.tensor(views)), run.index, None)
+            assert t_prime.tolist() == [last[view] for view in views]
+    assert max(seen) > 2  # there were views apart
+
+
 def test_cfd_carries_each_views_noise(prior):
     method, views = CFD(gamma=0.36), torch.tensor([4, 1])
     state = begun(method, prior)

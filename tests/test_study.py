@@ -155,7 +155,9 @@ def test_rows_are_those_of_compare(prior, tmp_path):
 def test_the_header_says_what_made_it(whole):
     header = json.loads((whole / "study.json").read_text())
     identity = header["identity"]
-    assert identity["methods"]["SDS"] == {"class": "SDS", "cfg": 7.5, "t_min": 0.02, "t_max": 0.98}
+    assert identity["methods"]["SDS"] == {
+        "class": "SDS", "cfg": 7.5, "repulsion": 0.0, "t_min": 0.02, "t_max": 0.98
+    }  # fmt: skip
     assert identity["prompts"] == ["warm", "cold"]
     assert (identity["seeds"], identity["ddim_steps"]) == ([0, 3, 5], 5)
     assert header["about"]["packages"]["torch"] == torch.__version__
@@ -635,9 +637,10 @@ def test_the_command_says_what_is_wrong(command, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_every_method_but_dds_can_be_studied(prior, tmp_path):
-    methods = dict(cli.make_method(name, 2.0) for name in cli.METHOD_NAMES if name != "dds")
-    done = go(prior, tmp_path, Grid(methods, ["warm"], [0, 1], [Setting(steps=3)], 5))
+def test_every_method_that_makes_pictures_can_be_studied(prior, tmp_path):
+    editing = ("dds", "pds")
+    methods = dict(cli.make_method(name, 2.0) for name in cli.METHOD_NAMES if name not in editing)
+    done = go(prior, tmp_path, Grid(methods, ["warm"], [0, 1, 2], [Setting(steps=3)], 5))
     assert done.finished
     steps = {name: 5 if isinstance(m, DSDStar) else 3 for name, m in methods.items()}
     assert {row["method"]: row["evaluations"] for row in done.rows if row["method"] != "DDIM"} == {

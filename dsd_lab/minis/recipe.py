@@ -63,6 +63,6 @@ class Recipe:
 _TOYS = {"autoencoder": "icons-mini", "widths": (48, 96, 96)}
 RECIPES = {
     "icons": Recipe(),
-    "toybox": Recipe(**_TOYS, steps=9000, min_snr=None),
+    "toybox": Recipe(**_TOYS, steps=5000, min_snr=None),
     "toybox-novel-view": Recipe(**_TOYS, steps=4000, start="toybox-mini"),
 }
