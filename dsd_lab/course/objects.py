@@ -18,7 +18,7 @@ import typer
 
 from ..distill.scenes import SCENE_DSD
 from ..files import write_file
-from ..methods import ASD, DSD, FSD, SDI, SDS, ConsistentODE, Method
+from ..methods import ASD, DSD, SDI, SDS, ConsistentODE, Method
 from ..metrics import judge_views
 from ..priors import load_prior
 from ..tasks import text_to_3d
@@ -89,7 +89,6 @@ STUDY = Study(
     "objects",
     runs={
         "SDS": (SDS(), 4, SEEDS),
-        "FSD": (FSD(), 4, SEEDS),
         "DSD unit gain": (SCENE_DSD, 4, SEEDS),
         "DSD unit gain, second cfg 1": (AS_PUBLISHED, 4, SEEDS),
         "DSD x0": (X0, 4, SEEDS),
