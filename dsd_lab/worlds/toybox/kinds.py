@@ -295,53 +295,8 @@ def cactus(t, coat):
     if math.dist(pot, coat) < 0.3:
         pot = STEEL
     t.melt = 0.08
-    width = t.between(0.27, 0.36)
-    thorn = mix(coat, SNOW, 0.75)
-    if style == "tall":
-        high = t.between(0.75, 1.0)
-        t.pill((0, 0, 0), (0, high, 0), width, width * 0.92, coat, role="body")
-        for side in t.pick((-1, 1), (-1, 1), (1,), (-1,)):
-            y, out, up = t.between(0.2, 0.5), width + t.between(0.2, 0.3), t.between(0.2, 0.45)
-            t.pill((0, y, 0), (side * out, y, 0), 0.13, 0.13, coat, role="body")
-            t.pill((side * out, y, 0), (side * out, y + up, 0), 0.13, 0.12, coat, role="body")
-        top, reach = high + width * 0.9, width
-    elif style == "barrel":
-        width = t.between(0.44, 0.55)
-        high = width * t.between(0.85, 1.2)
-        t.ball((0, high * 0.8, 0), (width, high, width), coat, role="body")
-        top, reach = high * 1.78, width
-    else:
-        t.ball((0, 0.3, 0), (0.34, 0.42, 0.16), coat, role="body")
-        t.ball((0.3, 0.8, 0), (0.22, 0.28, 0.12), coat, role="body", turn=(0, 0, -25))
-        t.ball((-0.24, 0.85, 0), (0.24, 0.32, 0.12), coat, role="body", turn=(0, 0, 20))
-        top, reach, high = 1.12, 0.16, 0.5
-    if style != "pear":
-        for i in range(4):  # ribs: thin planes through the axis
-            t.box(
-                (0, high / 2, 0),
-                (2, 2, 0.022),
-                mix(coat, INK, 0.28),
-                role="paint",
-                turn=(0, 22.5 + 45 * i, 0),
-            )
-        for i in range(3):
-            y = high * (0.3 + 0.27 * i) if style == "tall" else high * (0.45 + 0.4 * i)
-            out = (
-                width if style == "tall" else width * math.sqrt(max(1 - (y / high - 0.8) ** 2, 0.1))
-            )
-            for x, _, z in around(8, out, y):
-                t.ball((x, y, z), 0.035, thorn, role="paint")
-    else:
-        for x, y in (
-            (-0.15, 0.2),
-            (0.12, 0.4),
-            (-0.05, 0.55),
-            (0.15, 0.1),
-            (0.3, 0.85),
-            (-0.25, 0.95),
-            (-0.2, 0.75),
-        ):
-            t.ball((x, y, 0), (0.04, 0.04, 0.5), thorn, role="paint")
+    width, high, top, reach = _stem(t, style, coat)
+    _thorns(t, style, width, high, coat)
     if t.chance(0.7):
         x = -0.28 if style == "pear" else 0
         bloom = t.accent(coat, LEAF)
@@ -356,6 +311,52 @@ def cactus(t, coat):
     t.cone((0, -0.1, 0), (0, 0.03, 0), wide * 1.12, wide * 1.15, pot, edge=0.03)
     t.ball((0, 0.02, 0), (wide, 0.06, wide), COCOA)
     return (0, high * 0.52, -reach), (reach * 0.66, high * 0.46), reach * 0.42
+
+
+def _stem(t, style, coat):
+    """A cactus without its pot: how wide and high it is, where its top is, how far its front."""
+    width = t.between(0.27, 0.36)
+    if style == "tall":
+        high = t.between(0.75, 1.0)
+        t.pill((0, 0, 0), (0, high, 0), width, width * 0.92, coat, role="body")
+        for side in t.pick((-1, 1), (-1, 1), (1,), (-1,)):
+            y, out, up = t.between(0.2, 0.5), width + t.between(0.2, 0.3), t.between(0.2, 0.45)
+            t.pill((0, y, 0), (side * out, y, 0), 0.13, 0.13, coat, role="body")
+            t.pill((side * out, y, 0), (side * out, y + up, 0), 0.13, 0.12, coat, role="body")
+        return width, high, high + width * 0.9, width
+    if style == "barrel":
+        width = t.between(0.44, 0.55)
+        high = width * t.between(0.85, 1.2)
+        t.ball((0, high * 0.8, 0), (width, high, width), coat, role="body")
+        return width, high, high * 1.78, width
+    t.ball((0, 0.3, 0), (0.34, 0.42, 0.16), coat, role="body")
+    t.ball((0.3, 0.8, 0), (0.22, 0.28, 0.12), coat, role="body", turn=(0, 0, -25))
+    t.ball((-0.24, 0.85, 0), (0.24, 0.32, 0.12), coat, role="body", turn=(0, 0, 20))
+    return width, 0.5, 1.12, 0.16
+
+
+PEAR_THORNS = (
+    (-0.15, 0.2), (0.12, 0.4), (-0.05, 0.55), (0.15, 0.1), (0.3, 0.85), (-0.25, 0.95), (-0.2, 0.75),
+)  # fmt: skip
+
+
+def _thorns(t, style, width, high, coat):
+    """A cactus' thorns, and the ribs that they stand on."""
+    thorn = mix(coat, SNOW, 0.75)
+    if style == "pear":
+        for x, y in PEAR_THORNS:
+            t.ball((x, y, 0), (0.04, 0.04, 0.5), thorn, role="paint")
+        return
+    for i in range(4):  # thin planes through the axis
+        turn = (0, 22.5 + 45 * i, 0)
+        t.box((0, high / 2, 0), (2, 2, 0.022), mix(coat, INK, 0.28), role="paint", turn=turn)
+    for i in range(3):
+        y, out = high * (0.3 + 0.27 * i), width
+        if style == "barrel":
+            y = high * (0.45 + 0.4 * i)
+            out = width * math.sqrt(max(1 - (y / high - 0.8) ** 2, 0.1))
+        for x, _, z in around(8, out, y):
+            t.ball((x, y, z), 0.035, thorn, role="paint")
 
 
 def apple(t, coat):
@@ -797,8 +798,23 @@ def dragon(t, coat):
             coat,
             role="body",
         )
+    _wings(t, body, trim)
+    _tail(t, body, coat, trim)
+    for i in range(t.pick(3, 4)):
+        angle = math.radians(-15 + 38 * i)
+        y, z = face + head * 0.85 * math.cos(angle), 0.1 - head * 0.95 * math.sin(angle)
+        t.prism((0, y, z), 0.09, 0.17, 0.035, trim, turn=(0, 90, math.degrees(angle)))
+    if t.chance(0.15):  # fire
+        z = 0.1 + head * 1.4
+        t.pill((0, face - head * 0.4, z), (0, face - head * 0.55, z + 0.24), 0.06, 0.11, FLAME)
+        t.pill((0, face - head * 0.4, z), (0, face - head * 0.53, z + 0.25), 0.04, 0.075, GOLD)
+    return (0, -0.02, -body * 0.92), (body * 0.71, body * 0.95), 0.19
+
+
+def _wings(t, body, trim):
+    """A dragon's: two webs from each shoulder."""
     spread, high, lift = t.between(0.55, 0.75), t.between(0.45, 0.65), t.between(10, 35)
-    for s in SIDES:  # wings: two webs from each shoulder
+    for s in SIDES:
         at = (s * body * 0.55, body * 0.45, -body * 0.6)
         t.prism(at, 0.22, spread, 0.04, trim, turn=(0, -12 * s, -s * (80 - lift)), lean=s * -0.25)
         t.prism(
@@ -811,21 +827,16 @@ def dragon(t, coat):
             0.03,
             mix(trim, INK, 0.25),
         )
+
+
+def _tail(t, body, coat, trim):
+    """A dragon's, round one side to the front."""
     side = t.pick(-1, 1)
     tail = [(0, -body * 0.8, -body * 0.6), (side * 0.35, -body, -body * 0.85)]
     tail += [(side * 0.75, -body * 0.9, -0.15), (side * 0.82, -body * 0.55, 0.15)]
     for i in range(3):
         t.pill(tail[i], tail[i + 1], 0.2 - 0.055 * i, 0.145 - 0.045 * i, coat, role="body")
     t.prism(tail[3], 0.13, 0.24, 0.04, trim, turn=(0, 30 * side, 0))
-    for i in range(t.pick(3, 4)):
-        angle = math.radians(-15 + 38 * i)
-        y, z = face + head * 0.85 * math.cos(angle), 0.1 - head * 0.95 * math.sin(angle)
-        t.prism((0, y, z), 0.09, 0.17, 0.035, trim, turn=(0, 90, math.degrees(angle)))
-    if t.chance(0.15):  # fire
-        z = 0.1 + head * 1.4
-        t.pill((0, face - head * 0.4, z), (0, face - head * 0.55, z + 0.24), 0.06, 0.11, FLAME)
-        t.pill((0, face - head * 0.4, z), (0, face - head * 0.53, z + 0.25), 0.04, 0.075, GOLD)
-    return (0, -0.02, -body * 0.92), (body * 0.71, body * 0.95), 0.19
 
 
 # A place to live
