@@ -5,7 +5,6 @@ at once.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,25 +14,13 @@ from ...draws import check_seeds
 from ..prompts import key as wording
 from .builder import COLOURS, Toy
 from .kinds import EMBLEMS, RECIPES, add_back
-from .shapes import SHAPES, reach
+from .shapes import reach
+from .solids import Slots, Solids
 
 KINDS = tuple(RECIPES)
 RADIUS = 0.94  # of the sphere that every toy is scaled to
 # points times shapes evaluated at once: many enough to be fast, few enough to stay in the cache
 PIECE = 400_000
-
-
-class Slots(NamedTuple):
-    """The shapes of one role and one form of N toys, K places each; those a toy does not use are
-    far away.
-    """
-
-    count: Tensor  # (N,) how many are used
-    centre: Tensor  # (N, K, 3)
-    turn: Tensor  # (N, K, 3, 3), world to own axes
-    size: Tensor  # (N, K, 5)
-    colour: Tensor  # (N, K, 3)
-    order: Tensor  # (N, K) when it was added: later paint goes over earlier
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,13 +65,11 @@ class Toys:
 
     def sdf(self, points: Tensor) -> Tensor:
         """Signed distance to the surface, negative inside: points (N or 1, P, 3) give (N, P)."""
-        return self._in_pieces(
-            points, lambda p: torch.minimum(self._carved(p)[0], self._nearest("part", p))
-        )
+        return self._in_pieces(points, Solids(self.table, self.melt).distance)
 
     def colour(self, points: Tensor) -> Tensor:
         """The colour of the nearest surface, in [0, 1]: points (N or 1, P, 3) give (N, P, 3)."""
-        return self._in_pieces(points, self._colour)
+        return self._in_pieces(points, Solids(self.table, self.melt).colour)
 
     def density(self, points: Tensor, sharpness: float = 60.0) -> Tensor:
         """Opacity per unit of length, `sharpness` inside and 0 outside, over about 4 / sharpness:
@@ -105,86 +90,6 @@ class Toys:
         return (
             torch.cat([field(piece.mT) for piece in pieces], dim=1) if pieces else field(points.mT)
         )
-
-    def _distances(self, role, p):
-        """Distances (N, K, P) of points (N, 3, P) to each of a role's shapes, in the order of
-        SHAPES.
-        """
-        return [
-            _distance(shape, self.table[role, shape], p)
-            for shape in SHAPES
-            if (role, shape) in self.table
-        ]
-
-    def _nearest(self, role, p):
-        """Distance to the nearest of a role's shapes: (N, P), or inf where the role is empty."""
-        found = [d.amin(1) for d in self._distances(role, p)]
-        return torch.stack(found).amin(0) if found else p.new_full((), torch.inf)
-
-    def _carved(self, p):
-        """Distance to the body without what is cut out of it, and whether the cut makes its
-        surface: (N, P) each.
-        """
-        found = self._distances("body", p)
-        if not found:
-            return p.new_full((), torch.inf), torch.tensor(False)
-        each = torch.cat(found, dim=1)
-        body = each.amin(1, keepdim=True)
-        if (
-            each.shape[1] > 1
-        ):  # near shapes pull the surface out to each other, by at most melt / 4 a pair
-            melt = self.melt[:, None, None]
-            pull = (1 - (each - body) / melt).clamp(min=0).square().sum(1, keepdim=True) - 1
-            body = body - melt / 4 * pull
-        cut = -self._nearest("cut", p)
-        return torch.maximum(body[:, 0], cut), body[:, 0] < cut
-
-    def _colour(self, p):
-        each = {role: self._distances(role, p) for role in ("body", "part", "cut", "paint")}
-        looks = {role: self._looks(role) for role in each}
-        carved, is_cut = self._carved(p)
-        if each["body"] and each["cut"]:  # what is cut away has no colour
-            outside = -torch.cat(each["cut"], 1).amin(1, keepdim=True)
-            each["body"] = [torch.maximum(d, outside) for d in each["body"]]
-        solid = torch.cat(each["body"] + each["part"], dim=1)
-        colour = _choose(
-            solid.argmin(1), torch.cat([looks[r][0] for r in ("body", "part") if each[r]], 1)
-        )
-        is_cut = is_cut & (carved < self._nearest("part", p))
-        if each["paint"]:
-            order = looks["paint"][1]
-            over = torch.where(torch.cat(each["paint"], 1) < 0, order[..., None], -1.0)
-            painted = (over.amax(1) >= 0) & ~is_cut
-            colour = torch.where(
-                painted[..., None], _choose(over.argmax(1), looks["paint"][0]), colour
-            )
-        if each["cut"]:
-            colour = torch.where(
-                is_cut[..., None],
-                _choose(torch.cat(each["cut"], 1).argmin(1), looks["cut"][0]),
-                colour,
-            )
-        return colour
-
-    def _looks(self, role):
-        slots = [self.table[role, shape] for shape in SHAPES if (role, shape) in self.table]
-        return [
-            torch.cat([getattr(s, name) for s in slots], 1) if slots else None
-            for name in ("colour", "order")
-        ]
-
-
-def _distance(shape, slots, p):
-    count, places = slots.centre.shape[:2]
-    turn = slots.turn.reshape(count, places * 3, 3)
-    shift = -(slots.turn @ slots.centre[..., None]).reshape(count, places * 3, 1)
-    own = torch.baddbmm(shift, turn, p).reshape(count, places, 3, -1)
-    return SHAPES[shape](own, slots.size.permute(2, 0, 1)[..., None])
-
-
-def _choose(index, colours):
-    """The colours (N, K, 3) at index (N, P): (N, P, 3)."""
-    return colours.gather(1, index[..., None].expand(-1, -1, 3))
 
 
 def make_toys(
