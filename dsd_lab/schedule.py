@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,11 +36,8 @@ class NoiseSchedule:
                 f'unknown prediction type "{self.prediction_type}"; allowed: {", ".join(PREDICTION_TYPES)}'
             )
         acp = self.alphas_cumprod
-        if (
-            acp.ndim != 1
-            or len(acp) < 2
-            or not bool((acp[1:] < acp[:-1]).all() & (acp[0] < 1) & (acp[-1] >= 0))
-        ):
+        falls = acp.ndim == 1 and len(acp) > 1 and bool((acp[1:] < acp[:-1]).all())
+        if not falls or acp[0] >= 1 or acp[-1] < 0:
             raise ValueError(
                 "alphas_cumprod must be a 1-D tensor that falls strictly within 1 > ... >= 0"
             )
@@ -54,25 +52,8 @@ class NoiseSchedule:
         epsilon predictions with zero terminal SNR.
         """
         config = scheduler if isinstance(scheduler, Mapping) else scheduler.config
-        steps = config.get("num_train_timesteps", 1000)
-        start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
-        kind = config.get("beta_schedule", "linear")
-        if config.get("trained_betas") is not None:
-            betas = torch.as_tensor(config["trained_betas"], dtype=torch.float64)
-        elif kind == "linear":
-            betas = torch.linspace(start, end, steps, dtype=torch.float64)
-        elif kind == "scaled_linear":
-            betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
-        elif kind == "squaredcos_cap_v2":
-            u = torch.arange(steps + 1, dtype=torch.float64) / steps
-            bar = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
-            betas = (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
-        else:
-            raise ValueError(
-                f'unknown beta schedule "{kind}"; allowed: linear, scaled_linear, squaredcos_cap_v2'
-            )
-        acp = torch.cumprod(1 - betas, dim=0)
         prediction = config.get("prediction_type", "epsilon")
+        acp = torch.cumprod(1 - _betas(config), dim=0)
         if config.get("rescale_betas_zero_snr"):
             if prediction == "epsilon":
                 raise ValueError(
@@ -88,14 +69,7 @@ class NoiseSchedule:
     @classmethod
     def stable_diffusion(cls, prediction_type: str = "epsilon") -> NoiseSchedule:
         """Stable Diffusion's schedule (scaled linear, 0.00085 to 0.012, 1000 steps)."""
-        return cls.from_diffusers(
-            {
-                "beta_schedule": "scaled_linear",
-                "beta_start": 0.00085,
-                "beta_end": 0.012,
-                "prediction_type": prediction_type,
-            }
-        )
+        return cls.from_diffusers(STABLE_DIFFUSION | {"prediction_type": prediction_type})
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
@@ -132,11 +106,7 @@ class NoiseSchedule:
         multiply it.
         """
         values = getattr(self, name)[self.check(t).cpu()].to(like.device, like.dtype)
-        return (
-            values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
-            if values.ndim
-            else values
-        )
+        return values.reshape(-1, *(1,) * (like.ndim - 1)) if values.ndim else values
 
     def add_noise(self, x0: Tensor, t: int | Tensor, eps: Tensor) -> Tensor:
         """x_t = alpha x0 + sigma eps; x0 and eps (B, ...)."""
@@ -166,3 +136,23 @@ class NoiseSchedule:
         if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps < len(self):
             raise ValueError(f"steps must be an int in 1..{len(self) - 1}, got {steps!r}")
         return torch.linspace(len(self) - 1, 0, steps + 1, dtype=torch.float64).long()
+
+
+def _betas(config: Mapping) -> Tensor:
+    """The share of noise that each step of a scheduler's config adds: float64 (T,)."""
+    steps = config.get("num_train_timesteps", 1000)
+    start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
+    kind = config.get("beta_schedule", "linear")
+    if config.get("trained_betas") is not None:
+        return torch.as_tensor(config["trained_betas"], dtype=torch.float64)
+    if kind == "linear":
+        return torch.linspace(start, end, steps, dtype=torch.float64)
+    if kind == "scaled_linear":
+        return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
+    if kind == "squaredcos_cap_v2":
+        u = torch.arange(steps + 1, dtype=torch.float64) / steps
+        bar = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+        return (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
+    raise ValueError(
+        f'unknown beta schedule "{kind}"; allowed: linear, scaled_linear, squaredcos_cap_v2'
+    )
