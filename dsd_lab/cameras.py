@@ -13,6 +13,8 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from .checks import at_least
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -51,11 +53,8 @@ class Camera:
         """Camera to world, float64 (4, 4): columns right, up, backward and position."""
         az, el = math.radians(self.azimuth), math.radians(self.elevation)
         right = (math.cos(az), 0.0, -math.sin(az))
-        up = (
-            -math.sin(el) * math.sin(az),
-            math.cos(el),
-            -math.sin(el) * math.cos(az),
-        )  # holds at the poles too
+        # holds at the poles too
+        up = (-math.sin(el) * math.sin(az), math.cos(el), -math.sin(el) * math.cos(az))
         back = (math.cos(el) * math.sin(az), math.sin(el), math.cos(el) * math.cos(az))
         columns = torch.tensor(
             [right, up, back, [self.distance * x for x in back]], dtype=torch.float64
@@ -89,7 +88,7 @@ def rays(cameras: Sequence[Camera], size: int, dtype=torch.float32) -> tuple[Ten
 
     Raises ValueError unless `size` is an int of at least 1.
     """
-    _check_size(size)
+    at_least("size", size)
     cameras = check_cameras(cameras)
     pose = torch.stack([camera.pose for camera in cameras])  # (V, 4, 4)
     reach = _half_width(cameras)[:, None, None]
@@ -111,7 +110,7 @@ def project(points: Tensor, camera: Camera, size: int) -> Tensor:
     in front of the camera are NaN. Raises ValueError unless `size` is an int of at least 1 and the
     points have three coordinates.
     """
-    _check_size(size)
+    at_least("size", size)
     if points.ndim == 0 or points.shape[-1] != 3:
         raise ValueError(f"points must be (..., 3), got {tuple(points.shape)}")
     pose = camera.pose
@@ -126,9 +125,8 @@ def orbit(views: int, elevation=20.0, distance=3.0, fov=40.0, start=0.0) -> tupl
     """`views` cameras at even steps of azimuth around the origin, from `start`. ValueError for
     fewer than one.
     """
-    if not isinstance(views, int) or views < 1:
-        raise ValueError(f"views must be an int of at least 1, got {views!r}")
-    return tuple(Camera(start + 360 * i / views, elevation, distance, fov) for i in range(views))
+    turns = (start + 360 * i / views for i in range(at_least("views", views)))
+    return tuple(Camera(turn, elevation, distance, fov) for turn in turns)
 
 
 def bank(
@@ -161,8 +159,7 @@ def sample_cameras(
 
     Raises ValueError for a negative count or a range whose low end is above its high end.
     """
-    if not isinstance(count, int) or count < 0:
-        raise ValueError(f"count must be an int of at least 0, got {count!r}")
+    at_least("count", count, 0)
     ranges = {"azimuth": azimuth, "elevation": elevation, "distance": distance, "fov": fov}
     for name, (low, high) in ranges.items():
         if low > high:
@@ -189,8 +186,3 @@ def _half_width(cameras):
     return torch.tensor(
         [math.tan(math.radians(camera.fov) / 2) for camera in cameras], dtype=torch.float64
     )
-
-
-def _check_size(size):
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"size must be an int of at least 1, in pixels per side, got {size!r}")

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import at_least, positive
+
 # density where softplus is 1: over a voxel of a 32^3 grid it stops 1 - exp(-20 / 16) = 71 % of the
 # light
 SCALE = 20.0
@@ -86,14 +88,12 @@ class GridField(Field):
 
     def __init__(self, resolution: int = 32, scale: float = SCALE):
         super().__init__()
-        if not isinstance(resolution, int) or resolution < 2:
-            raise ValueError(f"resolution must be an int of at least 2, got {resolution!r}")
-        _check_scale(scale)
+        at_least("resolution", resolution, 2)
         density = blob(lattice(resolution).reshape(-1, 3)).reshape(1, 1, *(resolution,) * 3)
         self.grid = nn.Parameter(
             torch.cat([density, torch.zeros_like(density).expand(-1, 3, -1, -1, -1)], dim=1)
         )
-        self.register_buffer("scale", torch.tensor(float(scale)))
+        self.register_buffer("scale", torch.tensor(positive("scale", scale)))
 
     @property
     def resolution(self) -> int:
@@ -178,14 +178,13 @@ class HashField(Field):
             )
         if features < 1 or hidden < 1:
             raise ValueError(f"features and hidden must be at least 1, got {features} and {hidden}")
-        _check_scale(scale)
         generator = torch.Generator().manual_seed(seed)
         ratio = (finest / coarsest) ** (1 / (levels - 1))
         cells = torch.tensor([int(coarsest * ratio**level + 1e-9) for level in range(levels)])
         self.register_buffer("cells", cells)
         self.register_buffer("corners", torch.cartesian_prod(*(torch.arange(2),) * 3))
         self.register_buffer("primes", torch.tensor(self.PRIMES))
-        self.register_buffer("scale", torch.tensor(float(scale)))
+        self.register_buffer("scale", torch.tensor(positive("scale", scale)))
         self.tables = nn.Parameter(
             (torch.rand(levels, entries, features, generator=generator) * 2 - 1) * 1e-4
         )
@@ -311,11 +310,6 @@ def _interpolate(grid: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(
         grid, points.view(1, 1, 1, -1, 3), padding_mode="border", align_corners=True
     )[0, :, 0, 0]
-
-
-def _check_scale(scale):
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale must be positive and finite, got {scale}")
 
 
 def _check(points):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from ..checks import at_least
 from ..files import expanded, write_file, write_whole
 from .field import Field, lattice
 from .gltf import glb
@@ -30,11 +31,9 @@ def surface(field: Field, threshold: float = THRESHOLD, resolution: int = 96):
     import trimesh
     from skimage.measure import marching_cubes
 
-    if not isinstance(resolution, int) or resolution < 4:
-        raise ValueError(f"resolution must be an int of at least 4, got {resolution!r}")
-    reach = (resolution - 1) / (
-        resolution - 3
-    )  # one vertex beyond the sphere on each side, where the density is 0
+    at_least("resolution", resolution, 4)
+    # one vertex beyond the sphere on each side, where the density is 0
+    reach = (resolution - 1) / (resolution - 3)
     points = lattice(resolution, reach).reshape(-1, 3).to(field.device, field.dtype)
     density = (
         torch.cat([field(part)[0] for part in points.split(2**18)])

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cameras import Camera, check_cameras, rays
+from ..checks import at_least
 from .field import Field, Occupancy
 
 SAMPLES = 64
@@ -193,9 +194,7 @@ def march(
     3.75.
     Raises ValueError for fewer than one sample.
     """
-    if not isinstance(samples, int) or samples < 1:
-        raise ValueError(f"samples must be an int of at least 1, got {samples!r}")
-    delta = ((lines.far - lines.near) / samples)[:, None]
+    delta = ((lines.far - lines.near) / at_least("samples", samples))[:, None]
     part = torch.arange(samples, dtype=delta.dtype, device=delta.device)
     u = (
         0.5
