@@ -49,33 +49,13 @@ def fit_views(
     rate that cannot be.
     """
     cameras = check_cameras(cameras)
-    if (
-        images.ndim != 4
-        or images.shape[1] != 3
-        or images.shape[2] != images.shape[3]
-        or len(images) != len(cameras)
-    ):
-        raise ValueError(
-            f"images must be ({len(cameras)}, 3, size, size), one a camera, got {tuple(images.shape)}"
-        )
-    if not resolutions or batch < 1 or not 0 < lr < math.inf:
-        raise ValueError(
-            "needs at least one resolution, one ray a step and a rate above 0, "
-            f"got {tuple(resolutions)}, {batch} and {lr}"
-        )
-    if steps < len(resolutions):
-        raise ValueError(
-            f"steps must be at least {len(resolutions)}, one a resolution, got {steps}"
-        )
+    _check(images, cameras, steps, resolutions, batch, lr)
     generator = torch.Generator().manual_seed(seed)
     scene = Scene(GridField(resolutions[0]), background=background).to(images.device)
     lines = sight(cameras, images.shape[-1], device=images.device)
     colours = images.float().permute(0, 2, 3, 1).reshape(-1, 3).index_select(0, lines.pixel)
-    stages = [
-        range(steps * k // len(resolutions), steps * (k + 1) // len(resolutions))
-        for k in range(len(resolutions))
-    ]
-    for resolution, stage in zip(resolutions, stages, strict=True):
+    ends = [steps * k // len(resolutions) for k in range(len(resolutions) + 1)]
+    for resolution, stage in zip(resolutions, map(range, ends, ends[1:]), strict=False):
         if resolution != scene.field.resolution:
             scene.upsample(resolution)
         optimizer = torch.optim.Adam(
@@ -83,9 +63,8 @@ def fit_views(
         )
         for step in stage:
             some = torch.randint(len(colours), (batch,), generator=generator).to(images.device)
-            seen = march(
-                scene.field, lines.select(some), samples, generator, scene.occupancy, background
-            )
+            some_lines = lines.select(some)
+            seen = march(scene.field, some_lines, samples, generator, scene.occupancy, background)
             loss = (
                 (seen.rgb - colours.index_select(0, some)).square().mean()
                 + emptiness * seen.opacity.mean()
@@ -99,6 +78,20 @@ def fit_views(
                 progress(step, loss.item(), scene)
     scene.occupancy.update(scene.field)
     return scene
+
+
+def _check(images, cameras, steps, resolutions, batch, lr):
+    """Raises ValueError for what `fit_views` cannot do."""
+    shape, views = tuple(images.shape), len(cameras)
+    if len(shape) != 4 or shape[:2] != (views, 3) or shape[2] != shape[3]:
+        raise ValueError(f"images must be ({views}, 3, size, size), one a camera, got {shape}")
+    if not resolutions or batch < 1 or not 0 < lr < math.inf:
+        raise ValueError(
+            "needs at least one resolution, one ray a step and a rate above 0, "
+            f"got {tuple(resolutions)}, {batch} and {lr}"
+        )
+    if steps < (least := len(resolutions)):
+        raise ValueError(f"steps must be at least {least}, one a resolution, got {steps}")
 
 
 def roughness(grid: Tensor) -> Tensor:

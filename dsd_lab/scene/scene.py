@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..cameras import Camera, orbit
@@ -18,6 +20,10 @@ from .page import frame
 from .render import SAMPLES, Rendering, render
 
 FRAMES_A_SECOND = 12
+FILMS = {
+    ".gif": {"duration": 1000 / FRAMES_A_SECOND, "loop": 0},
+    ".mp4": {"fps": FRAMES_A_SECOND, "macro_block_size": 2},
+}
 
 
 class Scene(nn.Module):
@@ -55,17 +61,9 @@ class Scene(nn.Module):
     ) -> Rendering:
         """`render` of this scene's field, occupancy and background; with gradients only if `grad`."""
         cameras = [cameras] if isinstance(cameras, Camera) else cameras
+        behind = self.occupancy, self.background
         with torch.set_grad_enabled(grad):
-            return render(
-                self.field,
-                cameras,
-                size,
-                samples,
-                generator,
-                self.occupancy,
-                self.background,
-                normals,
-            )
+            return render(self.field, cameras, size, samples, generator, *behind, normals)
 
     def images(self, cameras: Sequence[Camera], size: int = 64, samples: int = SAMPLES) -> Tensor:
         """Repeatable pictures (V, 3, H, W) in [0, 1], one view after another to spare memory."""
@@ -80,16 +78,13 @@ class Scene(nn.Module):
         TypeError for a hash field.
         """
         if not isinstance(self.field, GridField):
-            raise TypeError(
-                f"only a GridField has a resolution to change, this scene has a {type(self.field).__name__}"
-            )
+            kind = type(self.field).__name__
+            raise TypeError(f"only a GridField has a resolution to change, this scene has a {kind}")
         self.field = self.field.upsampled(resolution)
         self.occupancy.update(self.field)
 
     def mesh(self, threshold: float = THRESHOLD, resolution: int = 96):
-        """The surface at one density as a trimesh.Trimesh with vertex colours; see
-        `dsd_lab.scene.mesh.surface`.
-        """
+        """The surface at one density as a trimesh.Trimesh with vertex colours, see `surface`."""
         return surface(self.field, threshold, resolution)
 
     def export_mesh(
@@ -114,22 +109,11 @@ class Scene(nn.Module):
     def turntable(
         self, path: str | Path, frames: int = 24, size: int = 128, elevation: float = 20.0
     ) -> Path:
-        """Write a film of one turn as .gif or .mp4 and return the path. Raises ValueError for other
-        suffixes.
-        """
-        import imageio.v2 as imageio
-
-        path = check_suffix(path, (".gif", ".mp4"))
+        """Write a film of one turn as .gif or .mp4, else ValueError, and return the path."""
+        path = check_suffix(path, tuple(FILMS))
         if path.suffix.lower() == ".mp4" and size % 2:
             raise ValueError(f"size must be even for .mp4, got {size}")
-        pictures = self.images(orbit(frames, elevation), size, 2 * SAMPLES)
-        film = list(pictures.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
-        options = (
-            {"duration": 1000 / FRAMES_A_SECOND, "loop": 0}
-            if path.suffix.lower() == ".gif"
-            else {"fps": FRAMES_A_SECOND, "macro_block_size": 2}
-        )
-        return write_whole(path, lambda place: imageio.mimwrite(place, film, **options))
+        return write_film(path, self.images(orbit(frames, elevation), size, 2 * SAMPLES))
 
     def load_state_dict(
         self, state: Mapping[str, Tensor], strict: bool = True, assign: bool = False
@@ -139,11 +123,9 @@ class Scene(nn.Module):
 
         Raises ValueError for a state of another kind or shape.
         """
-        if set(state) != set(self.state_dict()):
-            raise ValueError(
-                f"the state has {', '.join(sorted(state))}; this scene has {', '.join(self.state_dict())}"
-            )
         try:
+            if set(state) != set(names := self.state_dict()):  # before anything is taken over
+                raise RuntimeError(f"it has {', '.join(state)}; this scene has {', '.join(names)}")
             return super().load_state_dict(state, strict, assign)
         except RuntimeError as error:
             raise ValueError(f"the state does not fit this scene: {error}") from None
@@ -152,36 +134,44 @@ class Scene(nn.Module):
         """Write the scene as .safetensors, whole or not at all, and return the path. Raises
         ValueError for other suffixes.
         """
-        from safetensors.torch import save_file
-
-        state = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
-        }
-        return write_whole(
-            check_suffix(path, (".safetensors",)), lambda place: save_file(state, place)
-        )
+        state = {name: part.detach().cpu().contiguous() for name, part in self.state_dict().items()}
+        path = check_suffix(path, (".safetensors",))
+        return write_whole(path, lambda place: save_file(state, place))
 
     @classmethod
     def load(cls, path: str | Path) -> Scene:
-        """The scene that `save` wrote, on the CPU. Raises ValueError for a file with something else
-        in it.
-        """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            state = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f'"{path}" holds no scene: {error}') from None
-        if "field.grid" in state:
-            field = GridField(state["field.grid"].shape[-1]).to(state["field.grid"].dtype)
-        elif "field.tables" in state:
-            levels, entries, features = state["field.tables"].shape
-            field = HashField(levels, features, entries, hidden=len(state["field.last"])).to(
-                state["field.tables"].dtype
-            )
-        else:
-            raise ValueError(f'"{path}" holds no scene: it has {", ".join(sorted(state))}')
-        scene = cls(field)
+        """The scene that `save` wrote, on the CPU. Raises ValueError for a file of another kind."""
+        state = _read(path)
+        scene = cls(_field_of(state))
         scene.load_state_dict(state)
         return scene
+
+
+def _read(path: str | Path) -> dict[str, Tensor]:
+    """The state in a file. Raises ValueError if it is no scene's."""
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f'"{path}" holds no scene: {error}') from None
+    if not {"field.grid", "field.tables"} & set(state):
+        raise ValueError(f'"{path}" holds no scene: it has {", ".join(sorted(state))}')
+    return state
+
+
+def _field_of(state: Mapping[str, Tensor]) -> Field:
+    """A new field of the kind, shape and dtype of the one in a saved state."""
+    if "field.grid" in state:
+        grid = state["field.grid"]
+        return GridField(grid.shape[-1]).to(grid.dtype)
+    tables, hidden = state["field.tables"], len(state["field.last"])
+    levels, entries, features = tables.shape
+    return HashField(levels, features, entries, hidden=hidden).to(tables.dtype)
+
+
+def write_film(path: Path, pictures: Tensor) -> Path:
+    """Write pictures (n, 3, H, W) in [0, 1] as a film, whole or not at all, and return the path."""
+    import imageio.v2 as imageio
+
+    film = list(pictures.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+    how = FILMS[path.suffix.lower()]
+    return write_whole(path, lambda place: imageio.mimwrite(place, film, **how))
