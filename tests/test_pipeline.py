@@ -61,7 +61,7 @@ def embed_by_hand(prior, texts):
     tokens = pipe.tokenizer(
         texts,
         padding="max_length",
-        max_length=prior.max_tokens,
+        max_length=prior.words.max_tokens,
         truncation=True,
         return_tensors="pt",
     )
@@ -307,8 +307,8 @@ def test_a_network_without_the_words_for_bad_pictures():
 
 
 def test_a_tokenizer_that_spells_every_word_has_no_unknown_ones(sd, monkeypatch):
-    monkeypatch.setattr(sd.pipe, "tokenizer", make_tokenizer(8))
-    sd.pipe.tokenizer.unk_token = "<eos>"  # as CLIP's says
+    monkeypatch.setattr(sd.words, "tokenizer", make_tokenizer(8))
+    sd.words.tokenizer.unk_token = "<eos>"  # as CLIP's says
     assert sd.resolve("a zebra") == "a zebra"
 
 

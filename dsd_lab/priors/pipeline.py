@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -13,6 +12,7 @@ from torch import Tensor
 from ..cameras import Camera
 from ..worlds import World
 from .network import NetworkPrior
+from .words import Words
 
 SUPPORTED = (
     "supported are Stable Diffusion 1.x and 2.x, what is fine-tuned from them, and pixel pipelines "
@@ -57,17 +57,11 @@ class PipelinePrior(NetworkPrior):
             device,
             dtype,
         )
-        self.pipe, self.world = pipe, world
+        self.pipe, self.world, self.words = pipe, world, Words(pipe.tokenizer, name)
         self.prompts = world.prompts if world is not None else ()
         self.cameras = "any" if self.unet.config.class_embed_type == "simple_projection" else None
 
     # ---- prompts
-
-    @property
-    def max_tokens(self) -> int:
-        """How many tokens a prompt may have, with the marks for its beginning and end."""
-        # T5 has no limit of its own; the pipelines cut it at 77
-        return min(self.pipe.tokenizer.model_max_length, 77)
 
     def resolve(self, prompt: str) -> str:
         if not isinstance(prompt, str):
@@ -80,49 +74,18 @@ class PipelinePrior(NetworkPrior):
                 'the prompt is empty; give words such as "a dragon" '
                 '(the empty prompt is the term "uncond")'
             )
-        text = self._name_in_world(prompt.strip())
-        if unknown := self._unknown_words(text):
-            near = difflib.get_close_matches(unknown[0], self._vocabulary, 3, 0.5)
-            raise ValueError(
-                f'the prompt "{prompt}" has a word that {self.name} never saw: "{unknown[0]}"; '
-                f"nearest words that it knows: {', '.join(near or self._vocabulary[:8])}"
-            )
-        tokens = len(self.pipe.tokenizer(text, verbose=False).input_ids)
-        if tokens > self.max_tokens:
-            raise ValueError(
-                f'the prompt "{prompt[:40]}..." has {tokens} tokens; {self.name} reads '
-                f"{self.max_tokens} at most"
-            )
-        return text
-
-    def _name_in_world(self, text: str) -> str:
-        if self.world is None:
-            return text
-        try:
-            return self.world.resolve(text)
-        except ValueError:
-            return text.lower()
-
-    @cached_property
-    def _vocabulary(self) -> tuple[str, ...]:
-        tokenizer = self.pipe.tokenizer
-        return tuple(sorted(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)))
-
-    def _unknown_words(self, text: str) -> list[str]:
-        """The words of a text that the tokenizer has no tokens for."""
-        tokenizer = self.pipe.tokenizer
-        unknown, words = tokenizer.unk_token_id, text.split()
-        # CLIP names an unknown token, but spells every word
-        spells = unknown in (None, tokenizer.eos_token_id, tokenizer.pad_token_id)
-        if spells or not words:
-            return []
-        tokens = tokenizer(words, add_special_tokens=False, verbose=False).input_ids
-        return [word for word, of_word in zip(words, tokens, strict=True) if unknown in of_word]
+        text = prompt.strip()
+        if self.world is not None:
+            try:
+                text = self.world.resolve(text)
+            except ValueError:
+                text = text.lower()
+        return self.words.check(text, prompt)
 
     @cached_property
     def _degraded(self) -> str:
         for text in (DEGRADED, "blurry"):
-            if not self._unknown_words(text):
+            if not self.words.unknown(text):
                 return text
         raise ValueError(
             f'{self.name} has no term "degraded", as it does not know the word "blurry"; '
