@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .priors import Condition, Prior
+from .threads import one_thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,6 @@ def check_levels(levels: Sequence[int] | Tensor, prior: Prior, falling: bool) ->
     return t
 
 
-@torch.no_grad()
 def ddim(
     prior: Prior,
     noise: Tensor,
@@ -96,15 +96,10 @@ def ddim(
     int(linspace(999, 0, steps + 1)).
     Raises ValueError for bad steps, levels or shapes. Source: arXiv 2010.02502, eq. 12.
     """
-    t = (
-        prior.schedule.timesteps(steps)
-        if levels is None
-        else check_levels(levels, prior, falling=True)
-    )
-    return _follow(prior, noise, cond, cfg, t)
+    falling = prior.schedule.timesteps(steps) if levels is None else levels
+    return _follow(prior, noise, cond, cfg, check_levels(falling, prior, falling=True))
 
 
-@torch.no_grad()
 def ddim_invert(
     prior: Prior,
     x: Tensor,
@@ -120,20 +115,18 @@ def ddim_invert(
     halves when steps double.
     Source: arXiv 2010.02502, section 4.3.
     """
-    t = (
-        prior.schedule.timesteps(steps).flip(0)
-        if levels is None
-        else check_levels(levels, prior, falling=False)
-    )
-    return _follow(prior, x, cond, cfg, t)
+    rising = prior.schedule.timesteps(steps).flip(0) if levels is None else levels
+    return _follow(prior, x, cond, cfg, check_levels(rising, prior, falling=False))
 
 
+@torch.no_grad()
 def _follow(prior: Prior, x_t: Tensor, cond: Condition, cfg: float, levels: Tensor) -> Trajectory:
     points, predictions = [], []
-    for t in levels:
-        if predictions:
-            x_t = prior.schedule.add_noise(predictions[-1].x0, t, predictions[-1].eps)
-        points.append(x_t)
-        predictions.append(prior.predict_guided(x_t, t, cond, cfg))
+    with one_thread(prior.unet):
+        for t in levels:
+            if predictions:
+                x_t = prior.schedule.add_noise(predictions[-1].x0, t, predictions[-1].eps)
+            points.append(x_t)
+            predictions.append(prior.predict_guided(x_t, t, cond, cfg))
     eps, x0 = torch.stack([p.eps for p in predictions]), torch.stack([p.x0 for p in predictions])
     return Trajectory(levels, torch.stack(points), eps, x0, prior)

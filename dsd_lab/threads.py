@@ -10,16 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
+
+LARGE = 50_000_000  # parameters: a network whose layers are worth a thread for each core
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread(network: nn.Module | None = None) -> Iterator[None]:
     """Compute on one thread inside, and give the user's number back afterwards.
 
-    A decorator of functions too, but not of generators, which would keep it while they pause.
+    network: what is computed, if it may be `LARGE`: then the user's number stays. A decorator of
+    functions too, but not of generators, which would keep it while they pause.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    if network is None or sum(part.numel() for part in network.parameters()) < LARGE:
+        torch.set_num_threads(1)
     try:
         yield
     finally:

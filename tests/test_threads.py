@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dsd_lab import SDS, distill, distill_scene
+from dsd_lab import SDS, ddim, ddim_invert, distill, distill_scene
 from dsd_lab.priors import GaussianMixture
 from dsd_lab.threads import one_thread
 
@@ -53,3 +53,44 @@ def test_a_step_on_a_scene_is_on_one_thread(three_threads, monkeypatch):
     for _ in distill_scene(load_prior("toybox", size=32), "a chair", SDS(), 0, 2, refresh=1):
         assert torch.get_num_threads() == 3
     assert set(seen) == {1}
+
+
+def test_a_large_network_keeps_the_users_number(three_threads, monkeypatch):
+    network = torch.nn.Linear(4, 4)
+    with one_thread(network):
+        assert torch.get_num_threads() == 1
+    monkeypatch.setattr("dsd_lab.threads.LARGE", 20)
+    with one_thread(network):
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 3
+
+
+def test_ddim_is_on_one_thread(three_threads, monkeypatch):
+    prior, seen = GaussianMixture({"left": [[0.0, 0.0]], "right": [[1.0, 0.0]]}), []
+    outputs = GaussianMixture._outputs
+    monkeypatch.setattr(
+        GaussianMixture,
+        "_outputs",
+        lambda *args: (seen.append(torch.get_num_threads()), outputs(*args))[1],
+    )
+    cond = prior.condition("left")
+    noise = ddim(prior, prior.noise([0]), cond, 2).final
+    ddim_invert(prior, noise, cond, 2)
+    assert seen == [1] * 6 and torch.get_num_threads() == 3
+
+
+def test_a_step_of_a_training_is_on_one_thread(three_threads, tmp_path):
+    from accelerate import PartialState
+
+    from dsd_lab.minis import Recipe
+    from dsd_lab.minis.training import Training
+
+    seen, network = [], torch.nn.Linear(2, 1)
+
+    def loss(network, generator):
+        seen.append(torch.get_num_threads())
+        return network(torch.ones(1, 2)).sum()
+
+    training = Training("network", network, 3, 1e-3, Recipe(), tmp_path, {})
+    training.run(loss, PartialState(cpu=True), 2, lambda net, step: seen.append("between"))
+    assert seen == [1, 1, "between", 1] and torch.get_num_threads() == 3

@@ -26,6 +26,7 @@ from ..draws import generator_of
 from ..files import prepare_folder, write_json
 from ..priors.network import pick_device
 from ..schedule import NoiseSchedule
+from ..threads import one_thread
 from .data import TrainingSet
 from .losses import autoencoder_loss, denoising_loss
 from .parts import Reconstructor
@@ -100,6 +101,8 @@ def train(
     if workers.is_main_process:
         task.export(denoiser.averaged, vae, out)
         minutes = {"autoencoder": seconds, "network": denoiser.seconds}
+        with one_thread(network):
+            threads = torch.get_num_threads()
         about = {
             "data": task.data.name,
             "objects": len(task.data.pixels),
@@ -109,7 +112,7 @@ def train(
             "minutes": {stage: round(value / 60, 1) for stage, value in minutes.items()},
             "hardware": torch.cuda.get_device_name(device)
             if device.type == "cuda"
-            else f"{device.type.upper()} (threads: {torch.get_num_threads()})",
+            else f"{device.type.upper()} (threads: {threads})",
             "processes": workers.num_processes,
         }
         write_json(out / "training.json", about)
@@ -149,6 +152,14 @@ def rate(step: int, steps: int) -> float:
     down to 0.
     """
     return min(1.0, (step + 1) / 100, 3 * (steps - step) / steps)
+
+
+def _shared(network: nn.Module, workers: PartialState) -> nn.Module:
+    """The network, or with several processes what averages its gradients over all of them."""
+    if workers.num_processes == 1:
+        return network
+    ids = [workers.device] if workers.device.type == "cuda" else None
+    return DistributedDataParallel(network, ids)
 
 
 class Training:
@@ -218,23 +229,17 @@ class Training:
         """
         if self.step >= self.steps:
             return
-        network, main = self.network, workers.is_main_process
-        if workers.num_processes > 1:
-            ids = [self.device] if self.device.type == "cuda" else None
-            network = DistributedDataParallel(network, ids)
+        network, main = _shared(self.network, workers), workers.is_main_process
         smooth, began = None, time.perf_counter() - self.seconds
-        bar = tqdm(
-            total=self.steps,
-            initial=self.step,
-            desc=self.name,
-            disable=None if main else True,
-            smoothing=0.05,
-        )
+        how = {"desc": self.name, "disable": None if main else True, "smoothing": 0.05}
+        bar = tqdm(total=self.steps, initial=self.step, **how)
         try:
             with bar:
                 while self.step < self.steps:
                     drawn = (self.name, self.step, workers.process_index, workers.num_processes)
-                    value = self.descend(loss, network, generator_of(self.recipe.seed, *drawn))
+                    generator = generator_of(self.recipe.seed, *drawn)
+                    with one_thread(self.network):
+                        value = self.descend(loss, network, generator)
                     self.seconds = time.perf_counter() - began
                     bar.update()
                     if self.step % 20 == 0:
