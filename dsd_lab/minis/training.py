@@ -101,8 +101,6 @@ def train(
     if workers.is_main_process:
         task.export(denoiser.averaged, vae, out)
         minutes = {"autoencoder": seconds, "network": denoiser.seconds}
-        with one_thread(network):
-            threads = torch.get_num_threads()
         about = {
             "data": task.data.name,
             "objects": len(task.data.pixels),
@@ -110,13 +108,19 @@ def train(
             "credit": task.data.credit,
             "recipe": asdict(recipe),
             "minutes": {stage: round(value / 60, 1) for stage, value in minutes.items()},
-            "hardware": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else f"{device.type.upper()} (threads: {threads})",
+            "hardware": hardware(network, device),
             "processes": workers.num_processes,
         }
         write_json(out / "training.json", about)
     return assemble(denoiser.averaged)
+
+
+def hardware(network: nn.Module, device: torch.device) -> str:
+    """What a network is trained on, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with one_thread(network):
+        return f"{device.type.upper()} (threads: {torch.get_num_threads()})"
 
 
 def reconstruct(

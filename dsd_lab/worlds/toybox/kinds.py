@@ -763,13 +763,8 @@ def dragon(t, coat):
         role="body",
     )
     t.ball((0, -0.05, body * 0.8), (body * 0.52, body * 0.85, 0.45), pale, role="paint")
-    for i in range(3):
-        t.box(
-            (0, -0.32 + 0.22 * i, body),
-            (body * 0.5, 0.018, 0.4),
-            mix(pale, INK, 0.25),
-            role="paint",
-        )
+    for y in (-0.32, -0.1, 0.12):
+        t.box((0, y, body), (body * 0.5, 0.018, 0.4), mix(pale, INK, 0.25), role="paint")
     horn, long = t.pick(CREAM, SNOW, trim), t.between(0.2, 0.34)
     for s in SIDES:
         t.cone(
