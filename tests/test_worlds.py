@@ -84,8 +84,8 @@ def test_icons_attribution_counts_every_picture(world):
 
 
 def test_icons_are_the_tables(world):
-    assert set(world.prompts) == set(build_icons.parse_table(build_icons.PROMPTS))
-    assert set(world.aliases) == set(build_icons.parse_table(build_icons.ALIASES))
+    assert set(world.prompts) == set(build_icons.TABLES["prompts"])
+    assert set(world.aliases) == set(build_icons.TABLES["aliases"])
 
 
 def test_damage_is_detected(tmp_path):
@@ -369,14 +369,6 @@ def test_group_refuses_a_drawing_under_two_prompts():
         build_icons.group({"a pet": ["kitty"], "a cat": ["cat"]}, SMALL_SETS)
 
 
-def test_parse_table():
-    assert build_icons.parse_table("\na cat: cat, cat-face\nfire: fire\n") == {
-        "a cat": ["cat", "cat-face"], "fire": ["fire"],
-    }  # fmt: skip
-    with pytest.raises(ValueError, match='"fire" stands twice'):
-        build_icons.parse_table("fire: fire\nfire: flame")
-
-
 def test_merge_keeps_the_first_of_near_copies():
     grey = np.full((4, 4, 3), 100, np.uint8)
     images = [grey, grey + 7, grey + 8, grey]  # 7 / 255 = 0.0275 is near, 8 / 255 = 0.0314 is not
@@ -386,7 +378,7 @@ def test_merge_keeps_the_first_of_near_copies():
 
 def test_written_file_is_the_same_bytes_and_loads(tmp_path):
     image = np.zeros((64, 64, 3), np.uint8)
-    prompts = build_icons.parse_table(build_icons.PROMPTS)
+    prompts = build_icons.TABLES["prompts"]
     pictures = [build_icons.Picture(prompt, "one", prompt, "MIT", image) for prompt in prompts]
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

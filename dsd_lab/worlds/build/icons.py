@@ -1,8 +1,8 @@
-"""Maintainer's tool: build the `icons` world from seven sets of drawings.
+"""Maintainer's tool: build the `icons` world from the sets of drawings that icons.toml names.
 
-    python -m dsd_lab.worlds.build_icons                 # fetch the pinned sets with npm, write icons_data/
-    python -m dsd_lab.worlds.build_icons --cache FOLDER  # use .tgz files already fetched by `npm pack`
-    python -m dsd_lab.worlds.build_icons --check         # rebuild and compare with the shipped files
+    python -m dsd_lab.worlds.build_icons            # fetch the pinned sets with npm, write icons_data/
+    python -m dsd_lab.worlds.build_icons --cache F  # use .tgz files already fetched by `npm pack`
+    python -m dsd_lab.worlds.build_icons --check    # rebuild and compare with the shipped files
 
 Needs `npm` (to fetch) and `pip install resvg-py` (to draw). Users never run or import this file.
 """
@@ -11,18 +11,22 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import re
 import subprocess
 import sys
 import tarfile
 import tempfile
+import tomllib
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import jinja2
 import numpy as np
 from PIL import Image
+
+from ...files import write_file
 
 DATA = Path(__file__).parents[1] / "icons_data"
 SIZE = 64  # pixels per side
@@ -30,195 +34,8 @@ NEAR = 0.03  # RMSE per channel, in [0, 1]: closer pictures count as the same on
 FEWEST = 6  # pictures per prompt after merging
 
 
-class ArtSet(NamedTuple):
-    """One artist's set: where it is packed, and whom to credit."""
-
-    key: str  # the package is @iconify-json/<key>
-    version: str
-    title: str
-    author: str
-    licence: str
-    project: str  # on GitHub
-
-
-# The order decides which of two near-copies stays: the first. The licences are those of the
-# drawings.
-SETS = (
-    ArtSet("noto", "1.2.9", "Noto Emoji", "Google", "Apache-2.0", "googlefonts/noto-emoji"),
-    ArtSet("noto-v1", "1.2.5", "Noto Emoji v1", "Google", "Apache-2.0", "googlefonts/noto-emoji"),
-    ArtSet("twemoji", "1.2.5", "Twemoji", "Twitter", "CC-BY-4.0", "jdecked/twemoji"),
-    ArtSet("fluent-emoji", "1.2.7", "Fluent Emoji", "Microsoft", "MIT", "microsoft/fluentui-emoji"),
-    ArtSet(
-        "fluent-emoji-flat",
-        "1.2.6",
-        "Fluent Emoji Flat",
-        "Microsoft",
-        "MIT",
-        "microsoft/fluentui-emoji",
-    ),
-    ArtSet("emojione", "1.2.3", "EmojiOne 2", "Emoji One", "CC-BY-4.0", "EmojiTwo/emojitwo"),
-    ArtSet("fxemoji", "1.2.2", "FxEmojis", "Mozilla", "CC-BY-4.0", "mozilla/fxemoji"),
-)
-
-# What the packages' own info.json must say, where it differs from the licence of the drawings:
-# FxEmojis puts its code under Apache-2.0 and its visual design under CC BY 4.0; the package names
-# only the first.
-PACKAGE_LICENCE = {"fxemoji": "Apache-2.0"}
-
-# prompt: icon names that show it. A name is looked up in every set, whatever its hyphens or code
-# prefix.
-PROMPTS = """
-an airplane: airplane, airplane-departure, small-airplane
-an alarm clock: alarm-clock
-an apple: red-apple, green-apple
-a balloon: balloon
-a banana: banana
-a bear: bear, polar-bear
-a bee: honeybee
-a beer: beer-mug
-a bicycle: bicycle
-a bird: bird, dove, dove-of-peace, parrot
-a book: closed-book, blue-book, green-book, orange-book
-a bus: bus, oncoming-bus
-a butterfly: butterfly
-a cactus: cactus
-a cake: birthday-cake, shortcake
-a camel: camel, two-hump-camel, bactrian-camel, dromedary-camel
-a camera: camera, camera-with-flash
-a car: automobile, oncoming-automobile, sport-utility-vehicle
-a carrot: carrot
-a castle: castle, european-castle, japanese-castle
-a cat: cat, cat-face, cat-side, black-cat
-cherries: cherries
-a chick: baby-chick, hatching-chick
-a chicken: chicken, rooster
-a christmas tree: christmas-tree
-a cloud: cloud
-a cow: cow, cow-face
-a crab: crab
-a crescent moon: crescent-moon, first-quarter-moon-face, last-quarter-moon-face
-a crown: crown
-a diamond: gem-stone, gem
-a dog: dog, dog-face, dog-side, poodle, guide-dog
-a dolphin: dolphin
-a doughnut: doughnut
-a dragon: dragon, dragon-face, dragon-head, dragon-side
-an elephant: elephant
-fire: fire
-a fish: fish, tropical-fish, blowfish
-a flower: blossom, hibiscus, cherry-blossom
-a fox: fox, fox-face
-french fries: french-fries
-a frog: frog
-a ghost: ghost
-a gift: wrapped-gift, present
-glasses: glasses, sunglasses, dark-sunglasses
-a globe: globe-showing-americas, globe-showing-asia-australia, globe-showing-europe-africa, americas-globe, \
-asia-australia-globe, europe-africa-globe
-grapes: grapes
-a guitar: guitar
-a hamburger: hamburger
-a hat: top-hat, womans-hat
-a heart: red-heart, blue-heart, green-heart, yellow-heart, heart-blue, heart-green, heart-yellow
-a helicopter: helicopter
-a horse: horse, horse-face
-a hot dog: hot-dog
-a hot drink: hot-beverage, teacup-without-handle
-a house: house, house-with-garden, house-building
-an ice cream: ice-cream, soft-ice-cream
-a jack-o'-lantern: jack-o-lantern
-a key: key, old-key
-a lemon: lemon
-a light bulb: light-bulb
-a lion: lion
-a lollipop: lollipop
-a monkey: monkey, monkey-face
-a motorcycle: motorcycle, motor-scooter
-a mountain: mountain, snow-capped-mountain, snow-mountains, mount-fuji
-a mouse: mouse, mouse-face, mouse-side
-a mushroom: mushroom, brown-mushroom
-an octopus: octopus
-an orange: tangerine
-an owl: owl
-a padlock: locked, unlocked, lock, open-lock
-a palm tree: palm-tree
-a panda: panda, panda-face
-a penguin: penguin
-a pig: pig, pig-face, pig-side
-a pineapple: pineapple
-a pizza: pizza, slice-of-pizza
-a rabbit: rabbit, rabbit-face, bunny, bunny-side
-a rainbow: rainbow
-a rocket: rocket
-a rose: rose
-a sailboat: sailboat
-a sheep: ewe, ram, sheep
-a ship: ship, passenger-ship
-a skull: skull
-a snail: snail
-a snake: snake
-a snowflake: snowflake
-a snowman: snowman, snowman-without-snow
-a soccer ball: soccer-ball
-a spider: spider
-a star: star, glowing-star
-a strawberry: strawberry
-the sun: sun, sun-with-face
-a sunflower: sunflower
-a tent: tent, camping
-a tiger: tiger, tiger-face, tiger-side
-a train: locomotive, steam-locomotive, train, high-speed-train
-a tree: evergreen-tree, deciduous-tree, evergreen
-a truck: delivery-truck, articulated-lorry
-a turtle: turtle
-an umbrella: umbrella, closed-umbrella, umbrella-with-rain-drops
-a unicorn: unicorn
-a volcano: volcano
-a watermelon: watermelon
-a whale: whale, spouting-whale, spurting-whale
-"""
-
-# What else people type for a prompt.
-ALIASES = """
-plane: an airplane
-clock: an alarm clock
-honeybee: a bee
-bike: a bicycle
-automobile: a car
-kitten: a cat
-cherry: cherries
-rooster: a chicken
-xmas tree: a christmas tree
-gem: a diamond
-puppy: a dog
-donut: a doughnut
-flame: fire
-fries: french fries
-present: a gift
-earth: a globe
-grape: grapes
-burger: a hamburger
-hotdog: a hot dog
-coffee: a hot drink
-jack-o-lantern: a jack-o'-lantern
-pumpkin: a jack-o'-lantern
-bulb: a light bulb
-moon: a crescent moon
-motorbike: a motorcycle
-lock: a padlock
-bunny: a rabbit
-boat: a sailboat
-football: a soccer ball
-lorry: a truck
-"""
-
-# "set/name": why a person would not call it by its prompt, or why it is no good at this size.
-LEFT_OUT = {
-    "fxemoji/heartblue": "most of it lies outside its own page",
-    "fxemoji/sunglasses": "a face that wears sunglasses",
-    "emojione/motorcycle": "more of a rider than of a motorcycle",
-    "noto-v1/train": "would pass for a yellow bus",
-}
+TABLES = tomllib.loads(Path(__file__).with_name("icons.toml").read_text(encoding="utf-8"))
+SETS = tuple(SimpleNamespace(**art) for art in TABLES["sets"])
 
 
 class Picture(NamedTuple):
@@ -236,17 +53,6 @@ def normalise(name):
     digits.
     """
     return re.sub(r"[^a-z0-9]", "", re.sub(r"^u[0-9a-f]{4,5}-", "", name.lower()))
-
-
-def parse_table(text):
-    """Read lines `key: value, value` into a dict of lists; a key twice raises ValueError."""
-    table = {}
-    for line in filter(None, map(str.strip, text.splitlines())):
-        key, _, values = line.partition(":")
-        if key in table:
-            raise ValueError(f'"{key}" stands twice in the table')
-        table[key] = [value.strip() for value in values.split(",")]
-    return table
 
 
 def noun(prompt):
@@ -354,7 +160,7 @@ def load_set(art, folder):
     licence = info["license"]["spdx"]
     if package["version"] != art.version:
         raise ValueError(f"{art.key}: version {package['version']}, wanted {art.version}")
-    if licence != PACKAGE_LICENCE.get(art.key, art.licence):
+    if licence != getattr(art, "package_licence", art.licence):
         raise ValueError(
             f"{art.key}: licence {licence}; look at it again before shipping its drawings"
         )
@@ -370,8 +176,8 @@ def collect(folder):
     icon_sets = {art.key: load_set(art, folder) for art in SETS}
     licences = {art.key: art.licence for art in SETS}
     drawn = []
-    for prompt, key, name in group(parse_table(PROMPTS), icon_sets):
-        image = None if f"{key}/{name}" in LEFT_OUT else render(svg(icon_sets[key], name))
+    for prompt, key, name in group(TABLES["prompts"], icon_sets):
+        image = None if f"{key}/{name}" in TABLES["left_out"] else render(svg(icon_sets[key], name))
         if image is not None and not is_blank(image):
             drawn.append(Picture(prompt, key, name, licences[key], image))
 
@@ -395,7 +201,7 @@ def collect(folder):
 def pack(pictures):
     """The arrays of the data file, as a dict."""
     prompts = list(dict.fromkeys(p.prompt for p in pictures))
-    aliases = {alias: prompt for alias, [prompt] in parse_table(ALIASES).items()}
+    aliases = TABLES["aliases"]
     if unknown := sorted(set(aliases.values()) - set(prompts)):
         raise ValueError(f"aliases of prompts that do not exist: {unknown}")
     return {
@@ -411,12 +217,9 @@ def pack(pictures):
 
 
 def write(arrays, path):
-    """Write an .npz and its .sha256 beside it; fixed time stamps make the same arrays the same
-    bytes.
-
-    Each is written under another name and then renamed, so a stopped build leaves no half file.
+    """Write an .npz and its .sha256 beside it, whole or not at all; fixed time stamps make the same
+    arrays the same bytes.
     """
-    path = Path(path)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
@@ -425,46 +228,15 @@ def write(arrays, path):
             entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980-01-01
             archive.writestr(entry, member.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=9)
     data = buffer.getvalue()
-    checksum = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode()
-    for target, content in ((path, data), (Path(f"{path}.sha256"), checksum)):
-        part = Path(f"{target}.part")
-        part.write_bytes(content)
-        os.replace(part, target)
+    write_file(path, data)
+    write_file(f"{path}.sha256", f"{hashlib.sha256(data).hexdigest()}  {Path(path).name}\n")
 
 
 def attribution(arrays):
     """The text of ATTRIBUTION.md."""
-    lines = [
-        "# Icons: whose drawings these are",
-        "",
-        "`icons.npz` holds drawings from these sets, all changed in the same way:",
-        "rasterised to 64x64 on white, grouped under prompts, near-copies merged.",
-        "Nobody named here endorses this project.",
-        "",
-        "| Set | Package | Author | Licence | Project | Pictures |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for s in SETS:
-        count = int((arrays["set"] == s.key).sum())
-        lines.append(
-            f"| {s.title} | `@iconify-json/{s.key}` {s.version} | {s.author} | {s.licence} "
-            f"| <https://github.com/{s.project}> | {count} |"
-        )
-    lines += [
-        f"| all | | | | | {len(arrays['images'])} |",
-        "",
-        "Fluent Emoji is Copyright (c) Microsoft Corporation. Twemoji is Copyright Twitter, Inc",
-        "and other contributors. FxEmojis is Copyright 2015 Mozilla Foundation: its code is under Apache-2.0",
-        "(the licence its package names), its visual design, which is what is used here, under CC BY 4.0.",
-        "",
-        "The full texts lie beside this file: `LICENSE-APACHE-2.0.txt`, `LICENSE-MIT-FLUENT.txt` and",
-        "`LICENSE-CC-BY-4.0.txt` (<https://creativecommons.org/licenses/by/4.0/>).",
-        "The set, name and licence of every picture are in `icons.npz` and in `icons().sources`.",
-        "",
-        "This file is written by `dsd_lab/worlds/build_icons.py`.",
-        "",
-    ]
-    return "\n".join(lines)
+    template = Path(__file__).with_name("ATTRIBUTION.md.jinja").read_text(encoding="utf-8")
+    counts = {art.key: int((arrays["set"] == art.key).sum()) for art in SETS}
+    return jinja2.Template(template, keep_trailing_newline=True).render(sets=SETS, counts=counts)
 
 
 def differences(built, shipped):
