@@ -1,7 +1,5 @@
 """Checks of what a user gives, with one wording: what was wrong, what is allowed, what is nearest."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import unicodedata

@@ -1,7 +1,5 @@
 """What a notebook needs that a terminal does not: to be known as one, and pictures as PNG."""
 
-from __future__ import annotations
-
 import io
 
 import torch

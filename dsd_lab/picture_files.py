@@ -1,7 +1,5 @@
 """Picture files of every kind that Pillow reads, brought to one form: upright, sRGB, 8 bits, RGBA."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from contextlib import nullcontext

@@ -4,8 +4,6 @@ OpenMP's threads spin while they wait for each other: as soon as anything else r
 small tensors become many times slower, and once torch is imported no setting stops that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -2,8 +2,6 @@
 cards.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from ..worlds import folder, icons

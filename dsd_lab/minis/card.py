@@ -1,7 +1,5 @@
 """The model card of a mini: README.md with what was measured, a sheet of samples, and checksums."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

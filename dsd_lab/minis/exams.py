@@ -5,8 +5,6 @@ RMSE per channel with pictures in [0, 1]. There is an exam for each kind of mini
 prompts, toys from prompts and cameras, new views of a toy.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property

@@ -1,7 +1,5 @@
 """A judge of pictures of toys: which kind, which colour, from which side."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -5,8 +5,6 @@ given one. The UNet starts as one that makes toys from text and camera, as Zero-
 Stable Diffusion's; it learns together with the image encoder and the projection.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The parts of a mini: tokenizer, encoders, autoencoder, UNet and scheduler."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

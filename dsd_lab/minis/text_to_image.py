@@ -1,7 +1,5 @@
 """The task of a text-to-image mini: a complete, small Stable Diffusion, from captioned pictures."""
 
-from __future__ import annotations
-
 import copy
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Diffusion priors: what they predict, on which conditions, and how to get one by name."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import lru_cache, partial

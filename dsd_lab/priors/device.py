@@ -1,7 +1,5 @@
 """Devices and dtypes, as a user names them."""
 
-from __future__ import annotations
-
 import torch
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

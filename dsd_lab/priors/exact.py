@@ -1,7 +1,5 @@
 """Exact priors: the optimal denoiser of a known distribution, in closed form, see `components`."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 

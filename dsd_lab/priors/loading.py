@@ -1,7 +1,5 @@
 """Pipelines read from folders and from the Hugging Face hub."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re

@@ -2,8 +2,6 @@
 what do other cameras see?
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from weakref import WeakKeyDictionary

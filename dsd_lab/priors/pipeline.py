@@ -1,7 +1,5 @@
 """Network priors: any diffusers text-to-image pipeline of the Stable Diffusion kind."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import cached_property

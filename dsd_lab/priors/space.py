@@ -1,7 +1,5 @@
 """The space that an exact prior of pictures lives in, and the way from pictures and back."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

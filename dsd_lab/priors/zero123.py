@@ -1,7 +1,5 @@
 """Networks like Zero-1-to-3 (arXiv 2303.11328), as priors of new views."""
 
-from __future__ import annotations
-
 import math
 from weakref import WeakKeyDictionary
 

@@ -1,7 +1,5 @@
 """The ordinary NeRF: a scene from pictures with known cameras."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -3,8 +3,6 @@
 Source: Khronos, glTF 2.0 Specification, sections 3.7 (meshes), 3.9 (materials), 4 (GLB).
 """
 
-from __future__ import annotations
-
 import json
 import struct
 

@@ -1,7 +1,5 @@
 """A scene's surface as coloured triangles, in files that other programs open."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """A mesh as a page that shows it to be turned, in any browser and without a network."""
 
-from __future__ import annotations
-
 import base64
 from html import escape
 from pathlib import Path

@@ -2,8 +2,6 @@
 the reference set-up of DSD.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 
