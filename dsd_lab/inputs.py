@@ -16,7 +16,7 @@ from torch import Tensor
 from .cameras import Camera
 from .files import find_path
 from .notebook import as_png, in_notebook
-from .picture_files import read_picture
+from .picture_files import check_sides, read_picture
 
 SMALLEST, LARGEST = 16, 8192  # pixels a side
 PLAIN = 0.08  # how far a background pixel's colour may be from the background's, in [0, 1]
@@ -109,11 +109,7 @@ def _of_tensor(image: Tensor, camera: Camera) -> InputView:
         raise ValueError(
             f"a picture as a tensor must be (3, S, S) in [0, 1], got {tuple(image.shape)}"
         )
-    side = image.shape[1]
-    if not SMALLEST <= side <= LARGEST:
-        raise ValueError(
-            f"a picture's sides must be from {SMALLEST} to {LARGEST} pixels, got {side}"
-        )
+    check_sides(image.shape[1:], (SMALLEST, LARGEST))
     if not bool(torch.isfinite(image).all()) or image.min() < 0 or image.max() > 1:
         low, high = float(image.min()), float(image.max())
         raise ValueError(f"a picture's values must lie in [0, 1], got {low:g} to {high:g}")

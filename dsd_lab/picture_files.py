@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def read_picture(source: str | Path | Image.Image, sides: tuple[int, int] = (1, 
     name = "the picture" if given else source
     try:
         with nullcontext(source) if given else Image.open(source) as picture:
-            _check_sides(picture, sides)
+            check_sides(picture.size, sides)
             return _rgba(picture)
     except _Refused as error:
         raise ValueError(f"{name}: {error}") from None
@@ -38,10 +39,11 @@ class _Refused(ValueError):
     """A picture that can be read and not used."""
 
 
-def _check_sides(picture: Image.Image, sides: tuple[int, int]) -> None:
-    for side in picture.size:
-        if not sides[0] <= side <= sides[1]:
-            fewest, most = sides
+def check_sides(size: Sequence[int], sides: tuple[int, int]) -> None:
+    """Raises ValueError for a side of a picture below the fewest or above the most pixels."""
+    fewest, most = sides
+    for side in size:
+        if not fewest <= side <= most:
             raise _Refused(f"a picture's sides must be from {fewest} to {most} pixels, got {side}")
 
 

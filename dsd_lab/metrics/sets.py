@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..checks import positive
 from .estimates import Estimate, bootstrap, jackknife
 from .features import blocks
 from .pictures import check_pictures, distances, mean_pairwise
@@ -86,8 +87,7 @@ def vendi_score(images: Tensor, width: float = WIDTH) -> Estimate:
         raise ValueError(
             f"the Vendi score with its interval needs at least 3 images, got {len(images)}"
         )
-    if not 0 < width < math.inf:
-        raise ValueError(f"width must be positive and finite (RMSE), got {width}")
+    positive("width", width)
     between = distances(images, images)
     return jackknife(lambda i: vendi(between[i][:, i], width), len(images), floor=1.0)
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..priors import MODELS
 from ..priors.network import quiet
+from ..schedule import STABLE_DIFFUSION
 from .recipe import Recipe
 
 # of the text encoder and of the image encoder
@@ -86,9 +87,7 @@ def make_unet(
 def make_scheduler(recipe: Recipe) -> DDIMScheduler:
     """Stable Diffusion's DDIM scheduler, with the recipe's prediction type."""
     return DDIMScheduler(
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
+        **STABLE_DIFFUSION,
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,

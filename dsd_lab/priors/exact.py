@@ -221,6 +221,3 @@ class ImageSet(InPictureSpace, LabelledPrior):
         means = space.of_pixels(pixels).flatten(1)
         components = Components(means, worse=lambda: Components(space.blurred(means)))
         super().__init__(components, world.label, world.prompts, space.shape, schedule)
-
-    def resolve(self, prompt: str) -> str:
-        return self.world.resolve(prompt)

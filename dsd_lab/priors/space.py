@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..checks import batch_of
+from ..worlds import World
 from .device import Casts
 
 
@@ -58,9 +59,10 @@ class PictureSpace:
 
 
 class InPictureSpace:
-    """What priors share that live in a `PictureSpace`, their `space`."""
+    """What priors share that live in a `PictureSpace`, their `space`, of pictures of a world."""
 
     space: PictureSpace
+    world: World
 
     @property
     def scale(self) -> float:
@@ -73,6 +75,9 @@ class InPictureSpace:
     @property
     def unit(self) -> float:
         return 2 * self.scale
+
+    def resolve(self, prompt: str) -> str:
+        return self.world.resolve(prompt)
 
     def identity(self) -> dict[str, object]:
         return {**super().identity(), "scale": self.scale}

@@ -86,9 +86,6 @@ class ViewSet(InPictureSpace, ExactPrior):
         """The same prior of a world with other pictures, which counts on this one."""
         return ViewSet(world, scale, self.schedule, self.joint, self.count)
 
-    def resolve(self, prompt: str) -> str:
-        return self.world.resolve(prompt)
-
     def _leaves(self, subject):
         # an object may be under several prompts: "a chair", "a red chair"
         if subject not in self._members:

@@ -67,18 +67,18 @@ def plain(text: str) -> str:
 
 def title(figure: Figure, text: str, left: float = 0.1, top: float = 0.08) -> None:
     """A bold title at so many inches from the left and the top; lines too long are broken."""
-    width, height = figure.get_size_inches()
-    lines = wrap(text, SIZES["title"], width - left - 0.1, "bold")
-    place = left / width, 1 - top / height
-    figure.text(*place, "\n".join(lines), fontsize=SIZES["title"], va="top", weight="bold")
+    _write(figure, text, "title", left, 1 - top / figure.get_figheight(), va="top", weight="bold")
 
 
 def credit(figure: Figure, text: str, left: float = 0.1, bottom: float = 0.07) -> None:
     """A line of credit at so many inches from the left and the bottom, broken if it is too long."""
-    width, height = figure.get_size_inches()
-    lines = wrap(text, SIZES["credit"], width - left - 0.1)
-    place = left / width, bottom / height
-    figure.text(*place, "\n".join(lines), fontsize=SIZES["credit"], va="bottom", color="0.4")
+    _write(figure, text, "credit", left, bottom / figure.get_figheight(), va="bottom", color="0.4")
+
+
+def _write(figure, text, kind, left, y, weight="normal", **how):
+    width = figure.get_figwidth()
+    lines = wrap(text, SIZES[kind], width - left - 0.1, weight)
+    figure.text(left / width, y, "\n".join(lines), fontsize=SIZES[kind], weight=weight, **how)
 
 
 def dot_panels(figure: Figure, heads: Sequence[str]) -> Sequence[Axes]:

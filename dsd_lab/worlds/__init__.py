@@ -4,7 +4,7 @@ from .folders import folder
 from .icons import icons
 from .pictures import PictureWorld
 from .prompts import World
-from .toybox.world import ToyboxWorld, Toys, make_toys, render, toy_shop, toybox
+from .toybox import ToyboxWorld, Toys, make_toys, render, toy_shop, toybox
 
 __all__ = [
     "PictureWorld",

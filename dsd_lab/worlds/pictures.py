@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from .prompts import resolve
+from .prompts import World
 
 SMALLEST, LARGEST = 8, 512  # pixels per side
 
@@ -19,7 +19,7 @@ class Source(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PictureWorld:
+class PictureWorld(World):
     """Pictures, the prompt each one shows, and whom to credit.
 
     `pixels` is uint8 (N, 3, H, W), `label` is int64 (N,) and points into `prompts`, `sources` has N
@@ -61,10 +61,6 @@ class PictureWorld:
     def index(self, prompt: str) -> torch.Tensor:
         """Positions of a prompt's pictures: int64 (n,)."""
         return (self.label == self.prompts.index(self.resolve(prompt))).nonzero().flatten()
-
-    def resolve(self, prompt: str) -> str:
-        """The prompt meant by `prompt`, see `prompts.resolve`."""
-        return resolve(prompt, self.prompts, self.aliases)
 
     def resized(self, size: int) -> "PictureWorld":
         """The same world with pictures of size x size, from 8 to the present size; else ValueError.

@@ -10,7 +10,7 @@ from ..checks import did_you_mean, folded
 
 
 class World(Protocol):
-    """Pictures under prompts, and whom to credit."""
+    """Pictures under prompts, and whom to credit; each kind says which are a prompt's."""
 
     name: str
     prompts: tuple[str, ...]
@@ -20,7 +20,8 @@ class World(Protocol):
     def __len__(self) -> int: ...
 
     def resolve(self, prompt: str) -> str:
-        """The prompt meant by `prompt`, see `resolve`."""
+        """The prompt meant by `prompt`, see `prompts.resolve`."""
+        return resolve(prompt, self.prompts, self.aliases)
 
     def index(self, prompt: str) -> Tensor:
         """Which items a prompt describes: int64 (n,)."""

@@ -1,8 +1,9 @@
 """The toybox: procedural toys, rendered from any camera, and worlds of them."""
 
+from .builder import COLOURS
 from .render import render
-from .toys import Toys, make_toys
-from .world import COLOURS, CREDIT, KINDS, ToyboxWorld, toy_shop, toybox
+from .toys import KINDS, Toys, make_toys
+from .world import CREDIT, ToyboxWorld, toy_shop, toybox
 
 __all__ = [
     "COLOURS",

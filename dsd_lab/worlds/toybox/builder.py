@@ -2,10 +2,11 @@
 is made of.
 """
 
-import hashlib
 import math
 
 import torch
+
+from ...draws import generator_of
 
 COLOURS = {
     "red": (0.86, 0.15, 0.16),
@@ -54,8 +55,7 @@ class Toy:
     """
 
     def __init__(self, kind, seed, twin=False):
-        digest = hashlib.sha256(f"{kind} {seed} toybox".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        generator = generator_of(kind, seed, "toybox")
         self.draws = iter(torch.rand(200, generator=generator, dtype=torch.float64).tolist())
         self.twin, self.rows, self.melt = twin, [], 0.02
 

@@ -28,6 +28,9 @@ from .builder import (  # fmt: skip
     mix,
 )
 
+CORNERS = tuple((x, z) for x in SIDES for z in SIDES)
+LAYERS = {"p": 0.14, "c": 0.03, "t": 0.08, "l": 0.05}  # patty, cheese, tomato, lettuce: how thick
+
 # Furniture
 
 
@@ -36,16 +39,10 @@ def chair(t, coat):
     leg, splay, thick = t.between(0.4, 0.7), t.between(0.0, 0.12), t.between(0.045, 0.07)
     wood = t.pick(coat, coat, WOOD, mix(coat, INK, 0.35))
     t.box((0, 0, 0), (wide, 0.07, deep), coat, edge=0.04)
-    for x in SIDES:
-        for z in SIDES:
-            top = (x * (wide - 0.07), 0, z * (deep - 0.07))
-            t.pill(
-                top,
-                (x * (wide - 0.07 + splay), -leg, z * (deep - 0.07 + splay)),
-                thick,
-                thick * 0.8,
-                wood,
-            )
+    for x, z in CORNERS:
+        top = (x * (wide - 0.07), 0, z * (deep - 0.07))
+        foot = (x * (wide - 0.07 + splay), -leg, z * (deep - 0.07 + splay))
+        t.pill(top, foot, thick, thick * 0.8, wood)
     style = (
         t.pick("panel", "round")
         if t.twin
@@ -110,10 +107,9 @@ def table(t, coat):
     else:
         t.box((0, 0, 0), (wide, 0.075, deep), coat, edge=0.035)
         splay = t.between(0, 0.08)
-        for x in SIDES:
-            for z in SIDES:
-                top = (x * (wide - 0.09), 0, z * (deep - 0.09))
-                t.pill(top, (top[0] + x * splay, -leg, top[2] + z * splay), 0.08, 0.06, wood)
+        for x, z in CORNERS:
+            top = (x * (wide - 0.09), 0, z * (deep - 0.09))
+            t.pill(top, (top[0] + x * splay, -leg, top[2] + z * splay), 0.08, 0.06, wood)
     if style == "cloth":
         t.box((0, -0.16, 0), (wide + 0.02, 0.23, deep + 0.02), coat, edge=0.05)
         trim = t.accent(coat)
@@ -406,13 +402,12 @@ def apple(t, coat):
 def hamburger(t, coat):
     wide, dome = t.between(0.6, 0.72), t.between(0.32, 0.5)
     lettuce = LEAF if math.dist(coat, LEAF) > 0.3 else (0.62, 0.82, 0.25)
-    layers = list(t.pick("lpct", "pcl", "ptl", "pclpc", "lptc", "cpl"))
+    layers = t.pick("lpct", "pcl", "ptl", "pclpc", "lptc", "cpl")
     t.cone((0, -0.24, 0), (0, 0, 0), wide * 0.92, wide, coat, edge=0.1)
     y = 0.0
     for layer in layers:
         if layer == "p":
             t.cone((0, y - 0.02, 0), (0, y + 0.15, 0), wide * 1.02, wide * 1.02, COCOA, edge=0.07)
-            y += 0.14
         elif layer == "c":
             t.box(
                 (0, y + 0.015, 0),
@@ -420,7 +415,6 @@ def hamburger(t, coat):
                 GOLD,
                 turn=(0, t.between(20, 60), 0),
             )
-            y += 0.03
         elif layer == "t":
             t.cone(
                 (0, y - 0.01, 0),
@@ -430,7 +424,6 @@ def hamburger(t, coat):
                 (0.88, 0.2, 0.16),
                 edge=0.04,
             )
-            y += 0.08
         else:
             for x, _, z in around(11, wide * 0.9):
                 t.ball(
@@ -439,7 +432,7 @@ def hamburger(t, coat):
                     lettuce,
                     turn=(20 * z, 0, -20 * x),
                 )
-            y += 0.05
+        y += LAYERS[layer]
     t.melt = 0.06
     t.ball((0, y, 0), (wide * 1.03, dome + 0.06, wide * 1.03), coat, role="body")
     t.box((0, y - 1, 0), (1.2, 1, 1.2), CREAM, role="cut")

@@ -8,23 +8,10 @@ from torch import Tensor
 
 from ...cameras import BANK, Camera, check_cameras
 from ...checks import at_least
-from ..prompts import resolve
+from ..prompts import World
 from .builder import COLOURS
-from .render import Pictures, render
 from .toys import KINDS, Toys, make_toys, with_article
 from .views import SIDE, cached_views, shipped_views, smaller
-
-__all__ = [
-    "COLOURS",
-    "KINDS",
-    "Pictures",
-    "ToyboxWorld",
-    "Toys",
-    "make_toys",
-    "render",
-    "toy_shop",
-    "toybox",
-]
 
 SIZES = (16, 32, 64)  # pixels per side
 CREDIT = "Toys: dsd_lab's own procedural renders (Apache-2.0)."
@@ -42,7 +29,7 @@ SHIPPED = (16, BANK)  # toys of a kind and cameras of the pictures that come wit
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ToyboxWorld:
+class ToyboxWorld(World):
     """N toys, their pictures from a bank of cameras, and the prompts that each toy shows.
 
     `views` is uint8 (N, V, 3, H, W), one for each toy and camera. `kind_label` and `groups` are
@@ -67,10 +54,6 @@ class ToyboxWorld:
         height, width = self.views.shape[-2:]
         views = f"{len(self.cameras)} views of {height}x{width}"
         return f"ToyboxWorld({len(self)} toys, {views}, {len(self.prompts)} prompts)"
-
-    def resolve(self, prompt: str) -> str:
-        """The prompt meant by `prompt`, see `prompts.resolve`."""
-        return resolve(prompt, self.prompts, self.aliases)
 
     def index(self, prompt: str) -> Tensor:
         """Positions of the toys that a prompt describes, "a chair" or "a red chair": int64 (n,)."""
