@@ -94,9 +94,8 @@ def rays(cameras: Sequence[Camera], size: int, dtype=torch.float32) -> tuple[Ten
     reach = _half_width(cameras)[:, None, None]
     line = (torch.arange(size, dtype=torch.float64) + 0.5) * 2 / size - 1
     x, y = torch.broadcast_tensors(line * reach, -line[:, None] * reach)
-    local = torch.stack(
-        [x, y, -torch.ones_like(x)], dim=-1
-    )  # (V, size, size, 3), looking along -backward
+    # (V, size, size, 3), looking along -backward
+    local = torch.stack([x, y, -torch.ones_like(x)], dim=-1)
     directions = torch.einsum("vij,vrcj->vrci", pose[:, :3, :3], local)
     directions = directions / directions.norm(dim=-1, keepdim=True)
     origins = pose[:, None, None, :3, 3].expand_as(directions)
@@ -129,21 +128,14 @@ def orbit(views: int, elevation=20.0, distance=3.0, fov=40.0, start=0.0) -> tupl
     return tuple(Camera(turn, elevation, distance, fov) for turn in turns)
 
 
-def bank(
-    azimuths=8, elevations=(0.0, 20.0, 40.0), distance=3.0, fov=40.0, start=0.0
-) -> tuple[Camera, ...]:
-    """A fixed set of cameras: one orbit of `azimuths` views at each elevation, in the order given."""
-    return tuple(
-        camera
-        for elevation in elevations
-        for camera in orbit(azimuths, elevation, distance, fov, start)
-    )
+def bank(elevations=(0.0, 20.0, 40.0), start=0.0) -> tuple[Camera, ...]:
+    """A fixed set of cameras: one orbit of eight views at each elevation, in the order given."""
+    return tuple(camera for elevation in elevations for camera in orbit(8, elevation, start=start))
 
 
 BANK = bank()
-HELD_OUT = bank(
-    elevations=(10.0, 30.0), start=22.5
-)  # for measuring: between the cameras of BANK, never optimised
+# for measuring: between the cameras of BANK, never optimised
+HELD_OUT = bank((10.0, 30.0), 22.5)
 
 
 def sample_cameras(

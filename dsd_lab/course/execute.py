@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from ..files import write_file
 
 
-def execute(path: Path, timeout: int = 600) -> float:
+def execute(path: Path) -> float:
     """Run all cells from top to bottom in a new kernel and save the notebook; returns the seconds
     it took.
 
@@ -18,13 +18,12 @@ def execute(path: Path, timeout: int = 600) -> float:
     them.
     Raises nbclient's CellExecutionError and leaves the file as it was if a cell fails.
     """
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # as in the tests: facts may differ between 1 and 2
+    # as in the tests: facts may differ between 1 and 2
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     notebook, began = nbformat.read(path, as_version=4), time.perf_counter()
     NotebookClient(
         notebook,
-        timeout=timeout,
+        timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         record_timing=False,

@@ -39,16 +39,16 @@ def mean(values: Iterable[float]) -> float:
     return sum(values) / len(values)
 
 
-def bootstrap(values: Tensor, resamples: int = 2000) -> Estimate:
+RESAMPLES = 2000
+
+
+def bootstrap(values: Tensor) -> Estimate:
     """The mean over seeds with its percentile bootstrap interval; values (n,)."""
     values = values.cpu().double()
-    pick = torch.randint(
-        len(values), (resamples, len(values)), generator=torch.Generator().manual_seed(0)
-    )
-    low, high = torch.quantile(
-        values[pick].mean(1), torch.tensor([0.025, 0.975], dtype=torch.float64)
-    ).tolist()
-    return Estimate(float(values.mean()), low, high)
+    n, generator = len(values), torch.Generator().manual_seed(0)
+    means = values[torch.randint(n, (RESAMPLES, n), generator=generator)].mean(1)
+    ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    return Estimate(float(values.mean()), *torch.quantile(means, ends).tolist())
 
 
 def jackknife(

@@ -20,11 +20,9 @@ INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
 ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
-def blocks(images: Tensor, side: int = SIDE) -> Tensor:
-    """The mean colour of each of side x side blocks: pictures (B, 3, H, W) in [0, 1] -> float64 (B,
-    3 side^2).
-    """
-    return F.adaptive_avg_pool2d(images.cpu().double(), side).flatten(1)
+def blocks(images: Tensor) -> Tensor:
+    """The mean colour of each of 4 x 4 blocks: pictures (B, 3, H, W) in [0, 1] -> float64 (B, 48)."""
+    return F.adaptive_avg_pool2d(images.cpu().double(), SIDE).flatten(1)
 
 
 class MissingWeights(RuntimeError):

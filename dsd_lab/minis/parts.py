@@ -131,13 +131,13 @@ class Reconstructor(nn.Module):
 
 
 @torch.no_grad()
-def encode_all(vae: nn.Module, pixels: Tensor, batch: int = 64) -> Tensor:
+def encode_all(vae: nn.Module, pixels: Tensor) -> Tensor:
     """The latents' means of uint8 pictures (N, 3, S, S), unscaled: float32 (N, 4, S/4, S/4) on the
     CPU.
     """
     latents = [
         vae.encode(part.to(vae.device).float() / 127.5 - 1).latent_dist.mean.cpu()
-        for part in pixels.split(batch)
+        for part in pixels.split(64)
     ]
     return torch.cat(latents)
 

@@ -101,14 +101,8 @@ class Toy:
         """
         centre, turn, half = _between(start, end)
         edge = min(edge, half)
-        self.add(
-            role,
-            "cone",
-            centre,
-            turn,
-            (max(low - edge, 0), max(high - edge, 0), half - edge, 0.0, edge),
-            colour,
-        )
+        size = (max(low - edge, 0), max(high - edge, 0), half - edge, 0.0, edge)
+        self.add(role, "cone", centre, turn, size, colour)
 
     def pill(self, start, end, low, high, colour, role="part"):
         """A round-ended cone from the ball (start, low) to the ball (end, high)."""
@@ -119,11 +113,11 @@ class Toy:
         """A torus about the y axis."""
         self.add(role, "ring", at, turn, (radius, thickness), colour)
 
-    def prism(self, at, half, height, depth, colour, role="part", turn=(0, 0, 0), lean=0.0):
+    def prism(self, at, half, height, depth, colour, turn=(0, 0, 0), lean=0.0):
         """A triangle with its base on y = 0, from -half to half, and its tip at (lean, height),
         `depth` thick each way.
         """
-        self.add(role, "prism", at, turn, (half, height, lean, depth), colour)
+        self.add("part", "prism", at, turn, (half, height, lean, depth), colour)
 
     def eyes(self, at, apart, radius, shine=True):
         """Two dark eyes left and right of `at`, looking to the front."""
