@@ -1,6 +1,5 @@
 """The model card of a mini: README.md with what was measured, a sheet of samples, and checksums."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ..files import write_file, write_json
 from ..viz.pictures import small_png
+from ..worlds.shipped import checksum
 from ..worlds.toybox.world import COLOURS, KINDS
 from .exams import FIRST, NEAR_COPY, UNSEEN, Exam
 from .parts import mini_folder
@@ -66,9 +66,9 @@ def weight_files(folder: Path) -> list[Path]:
 def checksums(folder: Path) -> str:
     """A line for each weight file and for the index: its SHA-256 and its name."""
     files = [*weight_files(folder), folder / "model_index.json"]
-    digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    lines = (f"{digests[file]}  {file.relative_to(folder).as_posix()}\n" for file in files)
-    return "".join(lines)
+    names = [file.relative_to(folder).as_posix() for file in files]
+    pairs = zip(files, names, strict=True)
+    return "".join(checksum(file.read_bytes(), name) + "\n" for file, name in pairs)
 
 
 def credit_of(mini: str) -> str:

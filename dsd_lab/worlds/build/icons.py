@@ -8,7 +8,6 @@ Needs `npm` (to fetch) and `pip install resvg-py` (to draw). Users never run or 
 """
 
 import argparse
-import hashlib
 import io
 import json
 import re
@@ -27,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from ...files import write_file
+from ..shipped import checksum
 
 DATA = Path(__file__).parents[1] / "icons_data"
 SIZE = 64  # pixels per side
@@ -229,7 +229,7 @@ def write(arrays, path):
             archive.writestr(entry, member.getvalue(), zipfile.ZIP_DEFLATED, compresslevel=9)
     data = buffer.getvalue()
     write_file(path, data)
-    write_file(f"{path}.sha256", f"{hashlib.sha256(data).hexdigest()}  {Path(path).name}\n")
+    write_file(f"{path}.sha256", checksum(data, Path(path).name) + "\n")
 
 
 def attribution(arrays):

@@ -6,12 +6,11 @@ The pictures are lossless: every published number rests on these bits, and anoth
 rendering may differ from them in a last bit here and there.
 """
 
-import hashlib
-
 import numpy as np
 from PIL import Image
 
 from ...files import write_file, write_whole
+from ..shipped import checksum
 from ..toybox.toys import KINDS
 from ..toybox.views import CHECKSUMS, DATA, rendered_views, sheet
 from ..toybox.world import SHIPPED, usual_toys
@@ -28,10 +27,7 @@ def write_sheet(kind: str, views: np.ndarray) -> None:
 
 def write_checksums() -> None:
     """Write checksums.sha256 for the pictures in the data folder."""
-    lines = [
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n"
-        for file in sorted(DATA.glob("*.webp"))
-    ]
+    lines = [checksum(file.read_bytes(), file.name) + "\n" for file in sorted(DATA.glob("*.webp"))]
     write_file(DATA / CHECKSUMS, "".join(lines))
 
 
