@@ -117,14 +117,7 @@ class LabelledPrior(ExactPrior):
     ):
         super().__init__(shape, schedule)
         self.components, self.label, self.prompts = components, label, tuple(prompts)
-
-    @property
-    def means(self) -> Tensor:
-        return self.components.means
-
-    @property
-    def width(self) -> Tensor:
-        return self.components.width
+        self.means, self.width = components.means, components.width
 
     def _leaves(self, subject):
         inside = self.label == self.prompts.index(subject)

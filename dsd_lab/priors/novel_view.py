@@ -115,10 +115,7 @@ class NovelViewSet(AskedByPicture, ViewSet):
         super().__init__(world, scale, schedule, joint, count)
         self.name = "toybox-novel-view" + "-joint" * joint
         self.likeness = likeness or Likeness(world, positive("tolerance, an RMSE,", tolerance))
-
-    @property
-    def tolerance(self) -> float:
-        return self.likeness.tolerance
+        self.tolerance = self.likeness.tolerance
 
     def identity(self):
         return {**super().identity(), "tolerance": self.tolerance}

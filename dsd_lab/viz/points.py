@@ -106,16 +106,6 @@ def shade(axes, prior: GaussianMixture, t: int, cond: Condition | None, limit: f
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
 
 
-def axes_of(prior: GaussianMixture, t: int, cond: Condition | None, limit: float, title: str = ""):
-    """A matplotlib figure and its axes, square, with p_t in grey."""
-    figure = Figure(figsize=(5.2, 5.2), dpi=100)
-    axes = figure.add_axes((0.07, 0.06, 0.9, 0.87))
-    shade(axes, prior, t, cond, limit)
-    axes.set_title(title, fontsize=10)
-    axes.tick_params(labelsize=8)
-    return figure, axes
-
-
 def field(
     prior: GaussianMixture,
     path: Trajectory,
@@ -128,9 +118,12 @@ def field(
     of the way), the points x_t (filled) with their way so far, and their x0-predictions (rings).
     """
     t = int(path.t[k])
-    figure, axes = axes_of(
-        prior, t, cond, limit, f"t = {t}, cfg = {cfg:g}: places and where they seem to come from"
-    )
+    figure = Figure(figsize=(5.2, 5.2), dpi=100)
+    axes = figure.add_axes((0.07, 0.06, 0.9, 0.87))
+    shade(axes, prior, t, cond, limit)
+    title = f"t = {t}, cfg = {cfg:g}: places and where they seem to come from"
+    axes.set_title(title, fontsize=10)
+    axes.tick_params(labelsize=8)
     places = _square(torch.linspace(-limit, limit, 15, dtype=torch.float64))
     to = (prior.predict_guided(places, t, cond, cfg).x0 - places) / 6
     axes.quiver(*places.T, *to.T, width=0.003, color=FAINT, **ARROWS)
