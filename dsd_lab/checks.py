@@ -1,4 +1,4 @@
-"""Checks of what a user gives, with one wording: what was wrong, what is allowed, what is nearest."""
+"""Checks of what a user gives, with one wording: what was wrong, what is allowed, what is near."""
 
 import difflib
 import math
@@ -16,7 +16,7 @@ def at_least(name: str, value: int, least: int = 1) -> int:
 
 
 def number(name: str, value: float, example: str) -> float:
-    """`value` as a float. Raises TypeError unless it is a number, ValueError unless it is finite."""
+    """`value` as a float. TypeError unless it is a number, ValueError unless it is finite."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number such as {example}, got {value!r}")
     if not math.isfinite(value):

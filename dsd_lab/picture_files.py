@@ -1,4 +1,4 @@
-"""Picture files of every kind that Pillow reads, brought to one form: upright, sRGB, 8 bits, RGBA."""
+"""Picture files of every kind that Pillow reads, in one form: upright, sRGB, 8 bits, RGBA."""
 
 import io
 import warnings

@@ -1,6 +1,6 @@
 """The noise schedule: how much signal and how much noise a picture holds at timestep t.
 
-x_t = alpha[t] x0 + sigma[t] eps,    alpha[t]^2 + sigma[t]^2 = 1,    t = 0 (clean) ... T - 1 (noisiest)
+x_t = alpha[t] x0 + sigma[t] eps,  alpha[t]^2 + sigma[t]^2 = 1,  t = 0 (clean) ... T - 1 (noisiest)
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from .checks import choice
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -31,10 +33,7 @@ class NoiseSchedule:
     prediction_type: str = "epsilon"
 
     def __post_init__(self):
-        if self.prediction_type not in PREDICTION_TYPES:
-            raise ValueError(
-                f'unknown prediction type "{self.prediction_type}"; allowed: {", ".join(PREDICTION_TYPES)}'
-            )
+        choice("prediction type", self.prediction_type, PREDICTION_TYPES)
         acp = self.alphas_cumprod
         falls = acp.ndim == 1 and len(acp) > 1 and bool((acp[1:] < acp[:-1]).all())
         if not falls or acp[0] >= 1 or acp[-1] < 0:

@@ -21,7 +21,7 @@ ALEXNET = "alexnet-owt-7be5be79.pth"
 
 
 def blocks(images: Tensor) -> Tensor:
-    """The mean colour of each of 4 x 4 blocks: pictures (B, 3, H, W) in [0, 1] -> float64 (B, 48)."""
+    """The mean colours of 4 x 4 blocks: pictures (B, 3, H, W) in [0, 1] -> float64 (B, 48)."""
     return F.adaptive_avg_pool2d(images.cpu().double(), SIDE).flatten(1)
 
 

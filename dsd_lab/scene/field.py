@@ -15,18 +15,16 @@ from ..checks import at_least, positive
 # density where softplus is 1: over a voxel of a 32^3 grid it stops 1 - exp(-20 / 16) = 71 % of the
 # light
 SCALE = 20.0
-CENTRE, FALL = (
-    -1.0,
-    5.0,
-    # a new field's raw density is CENTRE - FALL |x|: a soft blob, 6.3 in the middle, 0.05 at the edge
-)
+# a new field's raw density is CENTRE - FALL |x|: a soft blob, 6.3 in the middle, 0.05 at the edge
+CENTRE, FALL = -1.0, 5.0
 
 
 class Field(nn.Module):
     """Density and colour in space; `field(points)` gives both, for points (P, 3) in the field's own
     dtype.
 
-        density (P,) per unit of length, at least 0, and 0 outside the unit sphere;  colour (P, 3) in (0, 1)
+        density (P,) per unit of length, at least 0, and 0 outside the unit sphere
+        colour (P, 3) in (0, 1)
 
     A kind of field gives `raw(points)` -> (4, P), from which `scale * softplus` makes the density
     and `sigmoid` the colour. Raises ValueError unless the points are (P, 3).
@@ -57,9 +55,10 @@ class Field(nn.Module):
         """Density (P,), colour (P, 3) and the unit normal (P, 3): out of the matter, against the
         density's gradient.
 
-            normal = -slope / |slope|    softplus only ever grows, so the raw density's slope has the density's direction
+            normal = -slope / |slope|
 
-        The normal is 0 where the density is level.
+        Softplus only ever grows, so the raw density's slope has the density's direction. The normal
+        is 0 where the density is level.
         """
         raw, slope = self.raw_and_slope(_check(points))
         return *self._activate(points, raw), F.normalize(-slope.T, dim=1)
@@ -117,7 +116,7 @@ class GridField(Field):
 
     @torch.no_grad()
     def ceiling(self, resolution: int) -> Tensor:
-        """Exact: between vertices the raw density stays below the largest of the eight around it."""
+        """Exact: between vertices the raw density stays below the largest of the eight around."""
         corners = F.max_pool3d(self.grid[:, :1], 2, stride=1)
         return self.scale * F.softplus(F.adaptive_max_pool3d(corners, resolution)[0, 0])
 
@@ -147,13 +146,13 @@ class HashField(Field):
     home on a GPU.
 
         raw(x) = blob(x) + network(features of x at every level)
-        features at a level = sum over the cell's 8 corners of  trilinear weight * table[index(corner)]
+        features at a level = sum over the cell's 8 corners of  weight * table[index(corner)]
 
     levels: grids from `coarsest` to `finest` cells a side, in equal ratios; entries: rows of a
     level's table, a power of two. A level with fewer corners than entries has a row for each; the
     others share rows by a hash of the corner: x xor 2654435761 y xor 805459861 z, modulo entries.
     seed: of the first tables and weights.
-    Source: Instant-NGP, arXiv 2201.05989, section 3.
+    Source: Instant-NGP, arXiv 2201.05989, section 3; the weights are trilinear.
     """
 
     PRIMES = (1, 2654435761, 805459861)
@@ -174,7 +173,8 @@ class HashField(Field):
             raise ValueError(f"entries must be a power of two, such as 32768, got {entries!r}")
         if not (levels >= 2 and 1 <= coarsest < finest):
             raise ValueError(
-                f"needs at least 2 levels and coarsest < finest, got {levels} from {coarsest} to {finest}"
+                "needs at least 2 levels and coarsest < finest, "
+                f"got {levels} from {coarsest} to {finest}"
             )
         if features < 1 or hidden < 1:
             raise ValueError(f"features and hidden must be at least 1, got {features} and {hidden}")
@@ -258,8 +258,8 @@ class Occupancy(nn.Module):
         super().__init__()
         if resolution < 1 or every < 1 or threshold < 0:
             raise ValueError(
-                f"resolution and every must be at least 1 and threshold at least 0, got {resolution}, {every}, "
-                f"{threshold}"
+                "resolution and every must be at least 1 and threshold at least 0, "
+                f"got {resolution}, {every}, {threshold}"
             )
         self.register_buffer("cells", torch.ones((resolution,) * 3, dtype=torch.bool))
         for name, value in (("threshold", float(threshold)), ("every", every), ("steps", 0)):

@@ -37,7 +37,8 @@ def fit_views(
     """A grid scene whose pictures from `cameras` are `images`, by Adam on random rays, from coarse
     to fine.
 
-        loss = mean over rays of (rgb - picture)^2  +  smoothness * roughness(grid)  +  emptiness * mean opacity
+        loss = mean over rays of (rgb - picture)^2
+               +  smoothness * roughness(grid)  +  emptiness * mean opacity
 
     images: (V, 3, H, H) in [0, 1] on `background`, one a camera; the scene is on their device. The
     steps are shared evenly between `resolutions`.

@@ -43,8 +43,8 @@ def surface(field: Field, threshold: float = THRESHOLD, resolution: int = 96):
         raise ValueError("no surface at any density: the field is empty everywhere")
     if not 0 < threshold < largest:
         raise ValueError(
-            f"no surface at density {threshold:g}: the largest density is {largest:.3g}; a threshold above 0 and "
-            f"below it, such as {largest / 2:.2g}, gives one"
+            f"no surface at density {threshold:g}: the largest density is {largest:.3g}; a "
+            f"threshold above 0 and below it, such as {largest / 2:.2g}, gives one"
         )
     step = 2 * reach / (resolution - 1)
     vertices, faces, _, _ = marching_cubes(

@@ -35,7 +35,7 @@ REFERENCE = {
 def orientation(rendering: Rendering) -> Tensor:
     """Matter that is seen should not face away from the camera.
 
-        sum over samples of  stopgrad(weights) max(0, facing)^2  /  number of pixels with opacity > 0
+        sum over samples of  stopgrad(weights) max(0, facing)^2  /  pixels with opacity > 0
 
     facing = normal . direction is above 0 where a surface is seen from behind. By hand: two pixels
     hit, one sample with weight 0.5 and facing 0.6, all others facing the camera: 0.5 * 0.36 / 2 =
@@ -71,7 +71,8 @@ def opaque(rendering: Rendering) -> Tensor:
 def z_variance(rendering: Rendering) -> Tensor:
     """What a pixel shows should lie at one distance: thin surfaces, not fog.
 
-        mean over pixels with opacity > 0.5 of  sum_i share_i (z_i - zbar)^2,   share = weights / opacity,  zbar = share . z
+        mean over pixels with opacity > 0.5 of  sum_i share_i (z_i - zbar)^2,
+            share = weights / opacity,  zbar = share . z
 
     By hand: weights 0.4 and 0.4 at z = 2 and 3 have shares of 1/2, zbar = 2.5 and a variance of
     0.25. 0 if no pixel is as full as that. Source: HiFA, arXiv 2305.18766.

@@ -85,7 +85,9 @@ def render(
 ) -> Rendering:
     """Pictures of a field from some cameras, differentiable in the field's parameters.
 
-        rgb = sum_i weights_i colour_i + (1 - sum_i weights_i) background    over `samples` points of each pixel's ray
+        rgb = sum_i weights_i colour_i + (1 - sum_i weights_i) background
+
+    over `samples` points of each pixel's ray.
 
     size: pixels a side. generator: each sample falls anywhere in its part of the ray; None puts it
     in the middle, for repeatable pictures. occupancy: samples in cells that it holds empty count as
@@ -147,8 +149,8 @@ def sight(
 def _sight(camera, size, dtype, device):
     if camera.distance <= 1:
         raise ValueError(
-            f"the camera stands inside the unit sphere that holds the scene (distance {camera.distance:g}); "
-            "its distance must be greater than 1"
+            "the camera stands inside the unit sphere that holds the scene "
+            f"(distance {camera.distance:g}); its distance must be greater than 1"
         )
     origins, directions = (part.reshape(-1, 3) for part in rays([camera], size, torch.float64))
     near, far, hit = sphere(origins, directions)
@@ -163,7 +165,8 @@ def sphere(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]
     """Where rays (N, 3) enter and leave the unit sphere, and whether they meet it: near, far, hit,
     each (N,).
 
-        |origin + z direction|^2 = 1   gives   z = -along -+ sqrt(along^2 - (|origin|^2 - 1)),  along = origin . direction
+        |origin + z direction|^2 = 1   gives   z = -along -+ sqrt(along^2 - (|origin|^2 - 1)),
+            along = origin . direction
 
     By hand: from (0, 0, 3) towards (0, 0, -1): along = -3, the root is sqrt(9 - 8) = 1, so near = 2
     and far = 4. Rays that miss have near = far, and hit is false. Directions are unit vectors;
@@ -187,7 +190,8 @@ def march(
     """What rays see of a field: one sample in each of `samples` equal parts of a ray's way through
     the unit sphere.
 
-        delta = (far - near) / samples;   z_i = near + delta (i + u_i),   u_i drawn from [0, 1), or 1/2 without a generator
+        delta = (far - near) / samples;   z_i = near + delta (i + u_i),
+            u_i drawn from [0, 1), or 1/2 without a generator
 
     A sample stands for the whole of its part, wherever in it it falls, so that the parts add up to
     the way. By hand: near 2, far 4 and 4 samples give delta 0.5 and the middles 2.25, 2.75, 3.25,

@@ -59,7 +59,7 @@ class Scene(nn.Module):
         generator: torch.Generator | None = None,
         normals: bool = False,
     ) -> Rendering:
-        """`render` of this scene's field, occupancy and background; with gradients only if `grad`."""
+        """`render` of this scene, its occupancy and background; with gradients only if `grad`."""
         cameras = [cameras] if isinstance(cameras, Camera) else cameras
         behind = self.occupancy, self.background
         with torch.set_grad_enabled(grad):

@@ -1,8 +1,8 @@
 """Maintainer's tool: build the `icons` world from the sets of drawings that icons.toml names.
 
-    python -m dsd_lab.worlds.build_icons            # fetch the pinned sets with npm, write icons_data/
-    python -m dsd_lab.worlds.build_icons --cache F  # use .tgz files already fetched by `npm pack`
-    python -m dsd_lab.worlds.build_icons --check    # rebuild and compare with the shipped files
+    python -m dsd_lab.worlds.build_icons           # fetch the pinned sets with npm, write the files
+    python -m dsd_lab.worlds.build_icons --cache F # use .tgz files already fetched by `npm pack`
+    python -m dsd_lab.worlds.build_icons --check   # rebuild and compare with the shipped files
 
 Needs `npm` (to fetch) and `pip install resvg-py` (to draw). Users never run or import this file.
 """

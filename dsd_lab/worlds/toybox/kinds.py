@@ -885,8 +885,8 @@ def _window(t, at, pane, turn):
 
 RECIPES = {
     "apple": apple, "cactus": cactus, "car": car, "chair": chair, "dragon": dragon, "duck": duck,
-    "hamburger": hamburger, "house": house, "lamp": lamp, "mug": mug, "mushroom": mushroom, "rocket": rocket,
-    "sailboat": sailboat, "snowman": snowman, "table": table, "teddy bear": teddy,
+    "hamburger": hamburger, "house": house, "lamp": lamp, "mug": mug, "mushroom": mushroom,
+    "rocket": rocket, "sailboat": sailboat, "snowman": snowman, "table": table, "teddy bear": teddy,
 }  # fmt: skip
 
 

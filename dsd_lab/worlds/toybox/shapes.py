@@ -26,7 +26,7 @@ def box(p, s):
 
 
 def cone(p, s):
-    """A flat-ended cone of radius s[0] at y = -s[2] and s[1] at y = s[2], grown by s[4] all round."""
+    """A flat-ended cone of radius s[0] at y = -s[2], s[1] at y = s[2], grown by s[4] all round."""
     x, y = _level(p), p[:, :, 1]
     low, high, half = s[:3]
     cap_x, cap_y = (x - torch.where(y < 0, low, high)).clamp(min=0), y.abs() - half
