@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .priors import Condition, Prior
+from .priors import Condition, Prediction, Prior
 from .threads import one_thread
 
 
@@ -119,6 +119,18 @@ def ddim_invert(
     return _follow(prior, x, cond, cfg, check_levels(rising, prior, falling=False))
 
 
+def check_finite(prediction: Prediction, step: int, t: Tensor) -> None:
+    """Raises ValueError at the first prediction of a path that is not finite, in noise or picture."""
+    good = torch.stack([p.isfinite().flatten(1).all(1) for p in (prediction.eps, prediction.x0)])
+    if not bool(good.all()):
+        bad = (~good.all(0)).nonzero()[:, 0].tolist()
+        raise ValueError(
+            f"the prediction is not finite at step {step} of the path, t = {int(t)}, items {bad}; "
+            "lower cfg, check the noise given, or give a network in half precision "
+            "dtype=torch.float32"
+        )
+
+
 @torch.no_grad()
 def _follow(prior: Prior, x_t: Tensor, cond: Condition, cfg: float, levels: Tensor) -> Trajectory:
     points, predictions = [], []
@@ -128,5 +140,6 @@ def _follow(prior: Prior, x_t: Tensor, cond: Condition, cfg: float, levels: Tens
                 x_t = prior.schedule.add_noise(predictions[-1].x0, t, predictions[-1].eps)
             points.append(x_t)
             predictions.append(prior.predict_guided(x_t, t, cond, cfg))
+            check_finite(predictions[-1], len(points), t)
     eps, x0 = torch.stack([p.eps for p in predictions]), torch.stack([p.x0 for p in predictions])
     return Trajectory(levels, torch.stack(points), eps, x0, prior)

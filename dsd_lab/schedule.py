@@ -40,6 +40,12 @@ class NoiseSchedule:
             raise ValueError(
                 "alphas_cumprod must be a 1-D tensor that falls strictly within 1 > ... >= 0"
             )
+        if acp[-1] == 0 and self.prediction_type == "epsilon":
+            raise ValueError(
+                "an epsilon prediction at a level of pure noise says nothing of the picture: a "
+                "schedule that ends in pure noise (rescale_betas_zero_snr, or a last beta of 1) "
+                "goes with v_prediction or sample"
+            )
         object.__setattr__(self, "alphas_cumprod", acp.to(torch.float64))
 
     @classmethod
@@ -47,18 +53,19 @@ class NoiseSchedule:
         """The schedule of a diffusers scheduler, given as the object or as its config mapping.
 
         Computed here in float64 from the betas' formula (diffusers accumulates in float32).
-        Raises ValueError for a beta schedule or prediction type that is not supported, and for
-        epsilon predictions with zero terminal SNR.
+        Raises ValueError for a beta schedule or prediction type that is not supported, for flow
+        matching, and for epsilon predictions with zero terminal SNR.
         """
         config = scheduler if isinstance(scheduler, Mapping) else scheduler.config
+        if flow := told_flow(config):
+            raise ValueError(
+                f"the scheduler is of flow matching ({flow}), whose levels are x_t = (1 - s) x0 + "
+                "s eps and not those of its betas; give a pipeline of epsilon, v_prediction or "
+                "sample predictions"
+            )
         prediction = config.get("prediction_type", "epsilon")
         acp = torch.cumprod(1 - _betas(config), dim=0)
         if config.get("rescale_betas_zero_snr"):
-            if prediction == "epsilon":
-                raise ValueError(
-                    "an epsilon prediction at a level of pure noise says nothing of the picture: "
-                    "rescale_betas_zero_snr goes with v_prediction or sample"
-                )
             # arXiv 2305.08891, algorithm 1: shift and stretch sqrt(acp) so that the last level is
             # pure noise
             root = acp.sqrt()
@@ -155,3 +162,13 @@ def _betas(config: Mapping) -> Tensor:
     raise ValueError(
         f'unknown beta schedule "{kind}"; allowed: linear, scaled_linear, squaredcos_cap_v2'
     )
+
+
+def told_flow(config: Mapping) -> str:
+    """The setting by which a scheduler's config says that it is of flow matching, or ""."""
+    if config.get("use_flow_sigmas"):
+        return "use_flow_sigmas"
+    if "flow" in str(config.get("prediction_type", "")):
+        return f"prediction_type {config['prediction_type']}"
+    kind = str(config.get("_class_name", ""))
+    return kind if "FlowMatch" in kind or "SCM" in kind else ""

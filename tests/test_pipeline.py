@@ -8,14 +8,16 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from pipelines import KINDS, WORDS, make_pipe, make_tokenizer, make_unet
 
-from dsd_lab import NoiseSchedule, ddim, load_prior
+from dsd_lab import NoiseSchedule, ddim, distill, load_prior
 from dsd_lab.cameras import Camera
+from dsd_lab.methods import VARIANTS, variant
 from dsd_lab.priors import Condition, PipelinePrior, Query, load_pipeline
 from dsd_lab.priors.network import quiet
 from dsd_lab.priors.pipeline import DEGRADED, camera_vector
@@ -228,6 +230,39 @@ def test_ddim_equals_the_pipelines_own_sampling(kind, loaded):
     path = ddim(prior, noise, cond, cfg=7.5, levels=[*prior.pipe.scheduler.timesteps.tolist(), 0])
     torch.testing.assert_close(path.x_t[-1], want, rtol=1e-4, atol=1e-4)
     assert (want - noise).abs().max() > 0.1
+
+
+@pytest.fixture(scope="module")
+def zero_snr():
+    """A pipeline of v predictions whose last level is pure noise."""
+    from diffusers import DDIMScheduler
+
+    pipe = make_pipe("sd21")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=True)
+    return PipelinePrior(pipe, device="cpu")
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_method_is_finite_where_the_last_level_is_pure_noise(name, late, zero_snr):
+    method = variant(name).make()
+    if late:  # and may begin at the very last level
+        t_max = getattr(method, "t_max", None)
+        if t_max is None or name.startswith("consistent"):
+            return
+        method = replace(method, t_max=1.0 if isinstance(t_max, float) else (1.0, 0.5))
+    assert zero_snr.schedule.ratio[-1] == torch.inf
+    run = distill(zero_snr, "a cat", method, [0, 1], 3)
+    assert run.finish().index == 3 and run.x.isfinite().all()
+
+
+def test_epsilon_at_a_last_level_of_pure_noise_is_refused():
+    from diffusers import DDIMScheduler
+
+    pipe = make_pipe("sd15")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, rescale_betas_zero_snr=True)
+    with pytest.raises(ValueError, match="epsilon prediction at a level of pure noise"):
+        PipelinePrior(pipe, device="cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -163,3 +163,23 @@ def test_bad_input(small_world):
         ddim(prior, noise, cond, levels=[500, 100]).point(torch.tensor([501]))
     with pytest.raises(ValueError, match="expected|shape"):
         ddim(prior, noise[:, :2], cond)
+
+
+@pytest.mark.parametrize("walk", [ddim, ddim_invert])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_a_path_stops_at_the_first_value_that_is_not_finite(walk, kind):
+    class Broken(Canned):
+        asked = 0
+
+        def network(self, x, t):
+            self.asked += 1
+            output = super().network(x, t)
+            output[1, 0, 0, 0] = torch.nan if self.asked == 3 else 0.0
+            return output
+
+    prior = Broken(kind)
+    levels = [999, 700, 400, 100]
+    levels = levels if walk is ddim else levels[::-1]
+    with pytest.raises(ValueError, match=rf"step 3 of the path, t = {levels[2]}, items \[1\]; low"):
+        walk(prior, prior.noise([0, 1]), prior.condition("a"), cfg=1, levels=levels)
+    assert prior.asked == 3  # no more was asked for

@@ -97,3 +97,24 @@ def test_epsilon_cannot_begin_at_pure_noise():
     config = {**CONFIGS["zero_snr"], "prediction_type": "epsilon"}
     with pytest.raises(ValueError, match="pure noise.*v_prediction"):
         NoiseSchedule.from_diffusers(config)
+    betas = [0.01] * 9 + [1.0]  # the same, said otherwise
+    with pytest.raises(ValueError, match="pure noise"):
+        NoiseSchedule.from_diffusers({"trained_betas": betas})
+    at_the_end = NoiseSchedule.from_diffusers({"trained_betas": betas, "prediction_type": "sample"})
+    assert at_the_end.alpha[-1] == 0
+
+
+@pytest.mark.parametrize(
+    "config, what",
+    [
+        ({"use_flow_sigmas": True}, "use_flow_sigmas"),
+        ({"prediction_type": "flow_prediction"}, "flow_prediction"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEuler"),
+        ({"_class_name": "SCMScheduler", "prediction_type": "trigflow"}, "trigflow|SCM"),
+    ],
+)
+def test_flow_matching_is_not_taken_for_ddpm(config, what):
+    with pytest.raises(ValueError, match=f"flow matching .*({what})"):
+        NoiseSchedule.from_diffusers({**CONFIGS["zero_snr"], **config})
+    fine = {"use_flow_sigmas": False, "_class_name": "UniPCMultistepScheduler"}
+    assert len(NoiseSchedule.from_diffusers({**CONFIGS["zero_snr"], **fine})) == 1000
