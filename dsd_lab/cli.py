@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from .files import prepare_folder, write_file
+from .files import expanded, prepare_folder, write_file
 from .methods import VARIANTS, variant
 from .priors import load_prior
 from .tasks import compare
@@ -164,7 +164,7 @@ def study(
     ]
     methods = dict(make_method(name, 7.5) for name in method)
     grid = Grid(methods, prompt, parse_seeds(seeds), settings)
-    done, out = run_study(load_prior(prior, size=size), grid, out), out.expanduser()
+    done, out = run_study(load_prior(prior, size=size), grid, out), expanded(out)
     if not done.cells:
         typer.echo("stopped before there was anything; the same command goes on")
         return

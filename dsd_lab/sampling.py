@@ -120,7 +120,7 @@ def ddim_invert(
 
 
 def check_finite(prediction: Prediction, step: int, t: Tensor) -> None:
-    """Raises ValueError at the first prediction of a path that is not finite, in noise or picture."""
+    """Raises ValueError for a prediction of a path that is not finite, in noise or picture."""
     good = torch.stack([p.isfinite().flatten(1).all(1) for p in (prediction.eps, prediction.x0)])
     if not bool(good.all()):
         bad = (~good.all(0)).nonzero()[:, 0].tolist()

@@ -23,6 +23,7 @@ from .distill import (
     fit_stages,
 )
 from .draws import check_seeds
+from .files import expanded
 from .inputs import input_view
 from .methods import DSD, Method
 from .metrics import Report, evaluate
@@ -139,7 +140,7 @@ def _driven(
     at_least("every", every)
     if checkpoint is None:
         return run.finish(progress).scene
-    file = Path(checkpoint).expanduser()
+    file = expanded(checkpoint)
     if not file.parent.is_dir():
         raise ValueError(f"there is no folder {file.parent} for the checkpoint")
     if file.is_dir():

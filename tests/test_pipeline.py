@@ -21,6 +21,7 @@ from dsd_lab.methods import VARIANTS, variant
 from dsd_lab.priors import Condition, PipelinePrior, Query, load_pipeline
 from dsd_lab.priors.network import quiet
 from dsd_lab.priors.pipeline import DEGRADED, camera_vector
+from dsd_lab.priors.variants import variant_of
 
 
 @pytest.fixture(scope="module")
@@ -461,6 +462,85 @@ def test_weights_of_one_part_stored_in_half_precision_alone(copy):
     assert load_prior(copy, device="cpu").name == "copy"
 
 
+def shards(part, copy, variant, old=False):
+    """Save a part again in shards of a variant alone."""
+    from diffusers import UNet2DConditionModel
+
+    folder = copy / part
+    model = UNet2DConditionModel.from_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
+    model.save_pretrained(folder, variant=variant, max_shard_size="40KB")
+    if old:  # as older versions named them
+        index = folder / f"diffusion_pytorch_model.safetensors.index.{variant}.json"
+        text = index.read_text()
+        for file in list(folder.glob("*.safetensors")):
+            stem, _, rest = file.name.partition(f".{variant}")
+            name = f"{stem}{rest.removesuffix('.safetensors')}.{variant}.safetensors"
+            text = text.replace(file.name, name)
+            file.rename(folder / name)
+        index.write_text(text)
+    assert len(list(folder.glob("*.safetensors"))) > 1
+
+
+@pytest.mark.parametrize(
+    "variants",
+    [
+        {"unet": "bf16", "vae": "bf16", "text_encoder": "bf16"},
+        {"text_encoder": "bf16"},
+        {"unet": "bf16", "vae": "fp16"},
+        {"unet": "ema", "vae": "fp16", "text_encoder": "bf16"},
+    ],
+)
+def test_weights_of_any_variant(variants, copy, sd):
+    for part, variant in variants.items():
+        (file,) = (copy / part).glob("*.safetensors")
+        file.rename(file.with_suffix(f".{variant}.safetensors"))
+    prior = load_prior(copy, device="cpu")
+    got, want = (p.predict_noise(sd.noise([0]), 500, sd.condition("a cat")) for p in (prior, sd))
+    assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize(("variant", "old"), [("fp16", False), ("bf16", True), (None, False)])
+def test_weights_in_shards(variant, old, copy, sd):
+    shards("unet", copy, variant, old)
+    prior = load_prior(copy, device="cpu")
+    got, want = (p.predict_noise(sd.noise([0]), 500, sd.condition("a cat")) for p in (prior, sd))
+    torch.testing.assert_close(got, want)  # which has weights in other places of memory
+
+
+@pytest.mark.parametrize(
+    ("files", "variant"),
+    [
+        (["model.safetensors"], None),
+        (["model.fp16.safetensors"], "fp16"),
+        (["model.fp16.safetensors", "model.safetensors"], None),
+        (["diffusion_pytorch_model.fp16-00001-of-00002.safetensors"], "fp16"),
+        (["diffusion_pytorch_model-00001-of-00002.bf16.safetensors"], "bf16"),
+        (["diffusion_pytorch_model-00001-of-00002.safetensors"], None),
+        (["model.non_ema.safetensors", "model.fp16.safetensors"], "fp16"),
+        (["model.fp16.safetensors", "model.bf16.safetensors"], "bf16"),
+        (["something.safetensors"], None),
+    ],
+)
+def test_variants_by_the_files_names(files, variant):
+    assert variant_of(files) == variant
+    assert variant_of(reversed(files)) == variant
+
+
+def test_json_with_a_byte_order_mark(copy, sd, monkeypatch):
+    for file in copy.glob("**/*.json"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    before = {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()}
+    prior = load_prior(copy, device="cpu")
+    got, want = (p.predict_noise(sd.noise([0]), 500, sd.condition("a cat")) for p in (prior, sd))
+    assert torch.equal(got, want)
+    monkeypatch.setattr("os.symlink", None)  # as on a system without links
+    monkeypatch.setattr("dsd_lab.priors.loading.link", shutil.copyfile)
+    assert load_pipeline(copy, device="cpu").name == "copy"
+    assert before == {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()}
+
+
 def spoil_index(copy):
     (copy / "model_index.json").unlink()
 
@@ -579,7 +659,61 @@ def test_pipelines_of_another_kind():
             projection_class_embeddings_input_dim=40,
         ),
     )
+    changed(
+        "time_cond_proj_dim=256.* is told its guidance.* distilled from",
+        unet=make_unet(4, time_cond_proj_dim=256),
+    )
+    for kind in ("image_proj", "text_image_proj"):
+        width = {"encoder_hid_dim": 32}
+        changed(
+            f"encoder_hid_dim_type='{kind}'.* shown a picture.*unload_ip_adapter",
+            unet=make_unet(4, encoder_hid_dim_type=kind, **width),
+        )
+    changed(  # whatever else there may be
+        "does not take a noisy picture, a time and a prompt alone .RuntimeError",
+        unet=make_unet(4, encoder_hid_dim_type="text_proj", encoder_hid_dim=48),
+    )
     changed("no betas", scheduler=FlowMatchEulerDiscreteScheduler())
+
+
+def offload_by_accelerate(pipe):
+    import accelerate
+
+    accelerate.cpu_offload(pipe.unet)
+
+
+def offload_the_text_encoder(pipe):
+    import accelerate
+
+    accelerate.cpu_offload(pipe.text_encoder)
+
+
+def offload_in_groups(pipe):
+    from diffusers.hooks import apply_group_offloading
+
+    cpu = torch.device("cpu")
+    apply_group_offloading(pipe.unet, cpu, cpu, offload_type="leaf_level")
+
+
+@pytest.mark.parametrize(
+    "take", [offload_by_accelerate, offload_the_text_encoder, offload_in_groups]
+)
+def test_weights_that_are_elsewhere(take):
+    pipe = make_pipe("sd15")
+    take(pipe)
+    with pytest.raises(ValueError, match=r"offloaded.*pipe\.remove_all_hooks\(\)"):
+        PipelinePrior(pipe, device="cpu")
+    if take is offload_by_accelerate:  # the remedy is one
+        pipe.remove_all_hooks()
+        prior = PipelinePrior(pipe, device="cpu")
+        assert prior.predict_noise(prior.noise([0]), 500, prior.condition("a cat")).isfinite().all()
+
+
+def test_weights_that_cannot_be_cast():
+    pipe = make_pipe("sd15")
+    pipe.unet.is_quantized = True
+    with pytest.raises(ValueError, match="quantised UNet2DConditionModel.* without"):
+        PipelinePrior(pipe, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -634,7 +768,10 @@ def hub(folders, monkeypatch, no_network):
     model_index.json that it shows.
     """
     hub = SimpleNamespace(
-        asked=[], index=folders["sd15"] / "model_index.json", folder=folders["sd15"]
+        asked=[],
+        index=folders["sd15"] / "model_index.json",
+        folder=folders["sd15"],
+        files=["unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.bin"],
     )
 
     def index(name, file):
@@ -652,6 +789,7 @@ def hub(folders, monkeypatch, no_network):
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", index)
+    monkeypatch.setattr("huggingface_hub.list_repo_files", lambda name: hub.files)
     monkeypatch.setattr("huggingface_hub.snapshot_download", answer("snapshot"))
     monkeypatch.setattr("diffusers.DiffusionPipeline.download", answer("pipeline"))
     return hub
@@ -661,11 +799,14 @@ def test_downloading_where_that_is_asked_for(hub):
     assert load_prior("some/thing", download=True).name == "some/thing"
     (*first, _), (kind, name, settings) = hub.asked
     assert first == ["index", "some/thing"] and (kind, name) == ("pipeline", "some/thing")
-    assert settings["use_safetensors"] is True
+    assert settings["use_safetensors"] is True and settings["variant"] is None
     assert settings["safety_checker"] is None
     with pytest.raises(ValueError, match="cannot be downloaded .ConnectionError: no route"):
         load_prior("some/failing", download=True)
     assert len(hub.asked) == 3
+    hub.files = ["unet/diffusion_pytorch_model.bf16.safetensors", "vae/model.safetensors"]
+    load_prior("some/halves", download=True)
+    assert hub.asked[-1][2]["variant"] == "bf16"
 
 
 @pytest.mark.parametrize("projection", ["cc_projection", "clip_camera_projection"])

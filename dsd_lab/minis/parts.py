@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from ..files import expanded
 from ..priors import MODELS
 from ..priors.network import quiet
 from ..schedule import STABLE_DIFFUSION
@@ -97,7 +98,7 @@ def make_scheduler(recipe: Recipe) -> DDIMScheduler:
 
 def mini_folder(name: str) -> Path:
     """Of a shipped mini, or of a pipeline's folder."""
-    return MODELS / name if (MODELS / name).is_dir() else Path(name).expanduser()
+    return MODELS / name if (MODELS / name).is_dir() else expanded(name)
 
 
 def load_part(kind: type[nn.Module], pipeline: str, part: str) -> nn.Module:

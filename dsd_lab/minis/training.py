@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .. import checkpoint
 from ..checks import at_least
 from ..draws import generator_of
-from ..files import prepare_folder, write_json
+from ..files import expanded, prepare_folder, write_json
 from ..priors.network import pick_device
 from ..schedule import NoiseSchedule
 from ..threads import one_thread
@@ -72,7 +72,7 @@ def train(
     Raises ValueError for a folder that holds another training, saying what differs.
     """
     at_least("every", every)
-    recipe, out = task.recipe, Path(out).expanduser()
+    recipe, out = task.recipe, expanded(out)
     workers = PartialState(cpu=str(device) == "cpu")
     device = workers.device if workers.num_processes > 1 else pick_device(device)
     # first, so that a recipe that cannot be leaves no folder

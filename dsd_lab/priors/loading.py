@@ -1,18 +1,27 @@
 """Pipelines read from folders and from the Hugging Face hub."""
 
+import importlib
 import inspect
 import json
+import os
 import re
-from collections.abc import Sequence
+import shutil
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
+from ..files import expanded
 from ..worlds import World
 from .device import pick_device, pick_dtype
 from .network import NetworkPrior, quiet
-from .pipeline import SUPPORTED, PipelinePrior
+from .pipeline import PipelinePrior
+from .support import SUPPORTED
+from .variants import by_part, commonest, variant_of
 from .zero123 import NovelViewNetwork, NovelViewPrior
 
 # of a pipeline; neither loaded nor downloaded
@@ -46,7 +55,7 @@ def load_pipeline(
     """
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
-    folder = Path(source).expanduser()
+    folder = expanded(source)
     if folder.is_file():
         raise ValueError(
             f"{folder} is a file; give a folder with a model_index.json, or read it yourself: "
@@ -93,15 +102,19 @@ def _find_on_hub(source: str, download: bool) -> Path:
 def _download(source: str) -> Path:
     """The folder that a hub id's pipeline is downloaded to."""
     from diffusers import DiffusionPipeline
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import hf_hub_download, list_repo_files, snapshot_download
 
     try:
         index = _json(Path(hf_hub_download(source, "model_index.json")))
         if set(PROJECTIONS) & set(index):
             # diffusers has no class of that name, and would run the repository's code
             return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+        files = by_part(list_repo_files(source))
+        variants = [variant_of(files[part]) for part in WEIGHTED if part in files]
         return Path(
-            DiffusionPipeline.download(source, use_safetensors=True, **dict.fromkeys(UNUSED))
+            DiffusionPipeline.download(
+                source, use_safetensors=True, variant=commonest(variants), **dict.fromkeys(UNUSED)
+            )
         )
     except Exception as error:  # whatever the network, the hub or the disk may do
         raise ValueError(
@@ -129,21 +142,24 @@ def _read(folder: Path, dtype: torch.dtype):
     if "unet" not in parts or not isinstance(kind, str) or not hasattr(diffusers, kind):
         raise ValueError(f"{folder} holds a {kind} of {', '.join(parts)}; {SUPPORTED}")
     weights = check_parts(folder, parts, WEIGHTED)
-    half_only = any(map(only_half, weights.values()))
+    variants = {part: variant_of(files) for part, files in weights.items()}
+    variant = commonest(variants.values())
     pipeline = getattr(diffusers, kind)
     settings = inspect.signature(pipeline.__init__).parameters
     without = {part: None for part in UNUSED if part in settings}
     if "requires_safety_checker" in settings:
         without["requires_safety_checker"] = False
+    how = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
     try:
-        pipe = pipeline.from_pretrained(
-            str(folder),
-            torch_dtype=dtype,
-            variant="fp16" if half_only else None,
-            use_safetensors=True,
-            local_files_only=True,
-            **without,
-        )
+        with plain_json(folder) as place:
+            others = {  # the parts of another variant than the pipeline is read in
+                part: class_of(index[part]).from_pretrained(
+                    str(place), subfolder=part, variant=own, **how
+                )
+                for part, own in variants.items()
+                if own not in (None, variant)
+            }
+            pipe = pipeline.from_pretrained(str(place), variant=variant, **how, **without, **others)
     except Exception as error:  # diffusers and transformers raise many kinds
         raise ValueError(f"{folder} cannot be read as a {kind}: {one_line(error)}") from error
     check_complete(pipe.unet, folder / "unet")
@@ -163,7 +179,7 @@ def load_novel_view(
     """
     from safetensors.torch import load_file
 
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     part = projection_of(folder) or PROJECTIONS[0]
@@ -171,8 +187,8 @@ def load_novel_view(
     files = check_parts(folder, [*weighted, "scheduler"], weighted)
     try:
         scheduler = _json(folder / "scheduler" / "scheduler_config.json")
-        with quiet():
-            unet, vae, image_encoder = _read_zero123(folder, files, dtype)
+        with quiet(), plain_json(folder) as place:
+            unet, vae, image_encoder = _read_zero123(place, files, dtype)
         weights = load_file(folder / part / files[part][0])
     except Exception as error:  # diffusers and transformers raise many kinds
         raise ValueError(
@@ -207,7 +223,7 @@ def _read_zero123(folder: Path, files: dict[str, list[str]], dtype: torch.dtype)
             torch_dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
-            variant="fp16" if only_half(files[part]) else None,
+            variant=variant_of(files[part]),
         )
         for part, kind in kinds.items()
     ]
@@ -255,9 +271,44 @@ def check_parts(
     return weights
 
 
-def only_half(files: Sequence[str]) -> bool:
-    """Whether a part's weights are there in half precision alone."""
-    return all(".fp16." in file for file in files)
+def class_of(entry: Sequence[str]) -> type:
+    """The class that an entry of model_index.json names, such as ["diffusers", "AutoencoderKL"].
+    Raises ValueError for one of another library, which would run its code.
+    """
+    library, name = entry
+    if library not in ("diffusers", "transformers"):
+        raise ValueError(f"{name} is of {library}, neither of diffusers nor of transformers")
+    return getattr(importlib.import_module(library), name)
+
+
+@contextmanager
+def plain_json(folder: Path) -> Iterator[Path]:
+    """The folder, or where a JSON file in it begins with a byte-order mark, which some editors
+    write and diffusers cannot read, a copy of links without the marks, as long as it is needed.
+    """
+    files = [*folder.glob("*"), *folder.glob("*/*")]
+    marked = [f for f in files if f.suffix == ".json" and f.read_bytes().startswith(BOM_UTF8)]
+    if not marked:
+        yield folder
+        return
+    with TemporaryDirectory() as made:
+        for file in (file for file in files if file.is_file()):
+            place = Path(made, file.relative_to(folder))
+            place.parent.mkdir(exist_ok=True)
+            if file in marked:
+                place.write_bytes(file.read_bytes().removeprefix(BOM_UTF8))
+            else:
+                link(file.resolve(), place)
+        yield Path(made)
+
+
+def link(file: Path, place: Path) -> None:
+    """The file at another place too, copied only where the system makes no links."""
+    for way in (os.symlink, os.link, shutil.copyfile):
+        try:
+            return way(file, place)
+        except OSError:
+            continue
 
 
 def check_complete(unet: nn.Module, folder: Path) -> None:
@@ -281,4 +332,4 @@ def one_line(error: Exception) -> str:
 
 
 def _json(file: Path) -> dict:
-    return json.loads(file.read_text(encoding="utf-8"))
+    return json.loads(file.read_text(encoding="utf-8-sig"))

@@ -18,6 +18,7 @@ from ..checks import batch_of
 from ..schedule import NoiseSchedule
 from .base import Prior, Query
 from .device import pick_device, pick_dtype
+from .support import check_at_hand
 
 
 class Call(NamedTuple):
@@ -67,7 +68,7 @@ class NetworkPrior(Prior):
         shape = (channels, *((side, side) if isinstance(side, int) else side))
         super().__init__(shape, NoiseSchedule.from_diffusers(scheduler))
         self.name, self.unet, self.vae = name, unet, vae
-        self.modules = [module for module in (unet, vae, *others) if module is not None]
+        self.modules = check_at_hand([m for m in (unet, vae, *others) if m is not None], name)
         self.network_dtype = pick_dtype(dtype, pick_device(device))
         with quiet():
             for module in self.modules:

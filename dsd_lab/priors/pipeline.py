@@ -10,13 +10,9 @@ from torch import Tensor
 from ..cameras import Camera
 from ..worlds import World
 from .network import NetworkPrior
+from .support import SUPPORTED, check_call, check_wants
 from .words import Words
 
-SUPPORTED = (
-    "supported are Stable Diffusion 1.x and 2.x, what is fine-tuned from them, and pixel pipelines "
-    "such as the first stage of DeepFloyd IF: a UNet2DConditionModel that sees the noisy picture "
-    "or latent alone, and one text encoder"
-)
 # NFSD's words for everything that a picture should not be (arXiv 2310.17590, section 4)
 DEGRADED = (
     "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, "
@@ -188,10 +184,7 @@ def check_supported(pipe) -> None:
         all(getattr(pipe, part, None) for part in ("tokenizer", "text_encoder", "encode_prompt")),
         "cannot read a prompt",
     )
-    unless(
-        unet.config.addition_embed_type in (None, "text"),
-        f'wants "{unet.config.addition_embed_type}" beside the prompt',
-    )
+    check_wants(unet, type(pipe).__name__)
     channels = vae.config.latent_channels if vae is not None else 3
     unless(
         unet.config.in_channels == channels,
@@ -216,3 +209,6 @@ def check_supported(pipe) -> None:
         {"beta_schedule", "trained_betas"} & set(pipe.scheduler.config),
         "is no diffusion in the sense of DDPM (no betas)",
     )
+    text = pipe.text_encoder.config
+    width = getattr(text, "hidden_size", None) or getattr(text, "d_model", None)
+    check_call(unet, width, type(pipe).__name__)

@@ -12,6 +12,7 @@ from ..inputs import InputView
 from .condition import Cameras
 from .network import NetworkPrior
 from .novel_view import AskedByPicture
+from .support import check_wants
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 POSE = 4  # numbers in a relative pose
@@ -115,6 +116,7 @@ class NovelViewPrior(AskedByPicture, NetworkPrior):
 def check_form(network: NovelViewNetwork, channels: int, name: str) -> None:
     """Raises ValueError unless the parts fit each other, and latents of so many channels."""
     config, projection = network.unet.config, network.projection
+    check_wants(network.unet, name)
     if (config.in_channels, config.out_channels) != (2 * channels, channels):
         raise ValueError(
             f"{name} has a UNet of {config.in_channels} input and {config.out_channels} output "

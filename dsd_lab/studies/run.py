@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .. import __version__
 from ..distill import distill
 from ..draws import check_seeds
-from ..files import write_file
+from ..files import expanded, write_file
 from ..metrics import Samples, apart, distances, known_pictures
 from ..priors import Prior
 from ..sampling import ddim
@@ -84,7 +84,7 @@ def study(prior: Prior, grid: Grid, path: str | Path, *, progress: bool = True) 
     progress: a bar. Raises ValueError for a folder of another version, grid or prior, for one that
     is being written to, and, as TypeError does, for a grid that cannot be.
     """
-    cells, folder = plan(prior, grid), Path(path).expanduser()
+    cells, folder = plan(prior, grid), expanded(path)
     if (folder / TABLE).exists() and not (folder / HEADER).exists():
         raise ValueError(f"{folder} holds a {TABLE} of another version; give another folder")
     store = Store.begin(folder, *_header(prior, grid, cells))

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import prepare_folder, write_file, write_whole
+from ..files import expanded, prepare_folder, write_file, write_whole
 
 HEADER, CELLS = "study.json", "cells"
 
@@ -63,7 +63,7 @@ class Store:
     @classmethod
     def open(cls, path: str | Path) -> Store:
         """The store that was begun in a folder. Raises ValueError if there is none."""
-        file = Path(path).expanduser() / HEADER
+        file = expanded(path) / HEADER
         try:
             return cls(file.parent, **json.loads(file.read_text(encoding="utf-8")))
         except OSError:
