@@ -31,6 +31,13 @@ def positive(name: str, value: float) -> float:
     return float(value)
 
 
+def not_negative(name: str, value: float, example: str) -> float:
+    """`value` as a float. Raises TypeError or ValueError unless it is finite and at least 0."""
+    if number(name, value, example) < 0:
+        raise ValueError(f"{name} must be at least 0, such as {example}, got {value!r}")
+    return float(value)
+
+
 def fraction(name: str, value: float) -> float:
     """`value` as a float. Raises ValueError unless 0 <= value <= 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -66,6 +73,17 @@ def batch_of(shape: tuple[int, ...], name: str, x) -> None:
     if tuple(x.shape[1:]) != shape or x.ndim == 0:
         sides = ", ".join(map(str, shape))
         raise ValueError(f"{name} must have shape (B, {sides}), got {tuple(x.shape)}")
+
+
+def meant(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that `name` stands for: itself, else the only one that is the same but for
+    case and for how its accents are composed; None if there is none.
+    """
+    names = list(names)
+    if not isinstance(name, str) or name in names:
+        return name if name in names else None
+    same = [one for one in names if folded(one) == folded(name)]
+    return same[0] if len(same) == 1 else None
 
 
 def folded(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from .checks import meant
 from .files import expanded, prepare_folder, write_file
 from .methods import VARIANTS, variant
 from .priors import load_prior
@@ -269,7 +270,8 @@ def quality(
         prior = load_prior(name)
     else:
         worlds = {"icons": icons, "toybox": toy_shop, "toybox-novel-view": lambda: None}
-        seen = worlds[world]() if world in worlds else folder(world)
+        known = meant(world, worlds)
+        seen = worlds[known]() if known else folder(world)
         prior = load_pipeline(name, world=seen, name=Path(name).name)
     exam = exam_of(prior)
     measured, samples = exam.measure(steps, cfg)
@@ -301,6 +303,7 @@ def notebooks(
     folder = notebooks_folder()
     lessons = {path.name: path for path in sorted(folder.glob("*.ipynb"))}
     names = [Path(name).name for name in names] if names else list(lessons)
+    names = [meant(name, lessons) or name for name in names]
     for name in names:
         if name not in lessons:
             raise ValueError(f"no notebook {name}; there are: {', '.join(lessons)}")

@@ -32,7 +32,7 @@ WRONG = {
     "run --cfg nan": "cfg must be finite",
     "run --cfg inf": "cfg must be finite",
     "run --method nope": "unknown method",
-    "run --method SDS": "unknown method",
+    "run --method SDSS": 'did you mean "sds"',
     "run --method ''": "unknown method",
     "run --prompt nope": 'unknown prompt "nope"',
     "run --prompt ''": 'unknown prompt ""',

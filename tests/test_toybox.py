@@ -132,7 +132,7 @@ def test_density_is_opaque_inside():
     assert toys.density(at((0, 0, 0), (0.5, 0, 0), (1, 0, 0)), 40)[0].tolist() == pytest.approx(
         [40, 20, 0], abs=1e-4
     )
-    with pytest.raises(ValueError, match="sharpness must be greater than 0, got 0"):
+    with pytest.raises(ValueError, match="sharpness must be positive and finite, got 0"):
         toys.density(at((0, 0, 0)), 0)
 
 

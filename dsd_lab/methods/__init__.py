@@ -5,7 +5,7 @@ named variants.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..checks import did_you_mean
+from ..checks import did_you_mean, meant
 from .asd import ASD
 from .base import Defaults, Evaluations, Method
 from .cfd import CFD
@@ -97,8 +97,9 @@ VARIANTS: dict[str, Variant] = {  # by the name on the command line
 
 
 def variant(name: str) -> Variant:
-    """The variant of a name. Raises ValueError with the names there are, and the nearest."""
-    if name not in VARIANTS:
+    """The variant of a name, in any case. Raises ValueError with the names, and the nearest."""
+    known = meant(name, VARIANTS)
+    if known is None:
         hint = did_you_mean(name, VARIANTS, cutoff=0)
         raise ValueError(f'unknown method "{name}";{hint} (methods: {", ".join(VARIANTS)})')
-    return VARIANTS[name]
+    return VARIANTS[known]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import at_least, choice, fraction
+from ..checks import at_least, choice, fraction, not_negative
 from ..draws import Draws
 from ..priors import check_cfg
 from .base import ASSIGNED, Defaults, Evaluations, cost, first_prediction, invert, same_t
@@ -51,15 +51,11 @@ class SDI(FallingMethod):
         super().__post_init__()
         choice("inversion", self.inversion, INVERSIONS)
         fraction("tau_max", self.tau_max)
-        if not 0 <= self.t_first <= self.t_min:
+        if fraction("t_first", self.t_first) > self.t_min:
             raise ValueError(f"t_first is a fraction in 0..t_min={self.t_min}, got {self.t_first}")
         check_cfg(self.inversion_cfg)
         at_least("inversion_steps", self.inversion_steps)
-        if not 0 <= self.extra_noise < math.inf:
-            raise ValueError(
-                "extra_noise must be finite and not negative (0.3 is the paper's in 3-D), "
-                f"got {self.extra_noise}"
-            )
+        not_negative("extra_noise", self.extra_noise, "0.3 (the paper's in 3-D)")
 
     @property
     def defaults(self):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..checks import number
 from ..draws import Draws
 from ..schedule import NoiseSchedule
 from .base import Method
@@ -147,7 +148,9 @@ def check_rho(rho: float) -> None:
 
 def check_range(t_min: float, t_max: float) -> None:
     """Raises ValueError unless 0 <= t_min < t_max <= 1, as fractions of the schedule."""
-    if not (math.isfinite(t_min) and math.isfinite(t_max) and 0 <= t_min < t_max <= 1):
+    for name, value in (("t_min", t_min), ("t_max", t_max)):
+        number(name, value, "0.5, a fraction of the schedule")
+    if not 0 <= t_min < t_max <= 1:
         raise ValueError(
             f"t_min and t_max are fractions of the schedule with 0 <= t_min < t_max <= 1, "
             f"got t_min={t_min}, t_max={t_max}"

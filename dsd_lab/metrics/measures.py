@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..checks import choice
+from ..checks import choice, meant
 from ..priors import Prior
 from ..worlds import PictureWorld
 from .estimates import Estimate, bootstrap, jackknife
@@ -271,5 +271,6 @@ def table(reports: Mapping[str, Report], columns: Sequence[str] | None = None) -
     by_name = {m.name: m for m in MEASURES if m.field}
     measures = reported(reports.values())
     if columns is not None:
-        measures = [by_name[choice("column", name, by_name)] for name in columns]
+        names = [choice("column", meant(name, by_name) or name, by_name) for name in columns]
+        measures = [by_name[name] for name in names]
     return aligned({name: {m.name: m.text(r) for m in measures} for name, r in reports.items()})

@@ -2,8 +2,11 @@
 cards.
 """
 
+import os
 from dataclasses import replace
 
+from ..checks import meant
+from ..files import find_path
 from ..worlds import folder, icons
 from .data import TrainingSet
 from .novel_view import NovelView
@@ -20,6 +23,8 @@ def task_of(world: str, **changes) -> Task:
 
     changes: of its recipe's settings, which are checked before the data is made.
     """
+    if not os.path.isdir(find_path(world)):
+        world = meant(world, RECIPES) or world
     recipe = replace(RECIPES.get(world, Recipe()), **changes)
     if world == "toybox-novel-view":
         return NovelView(TrainingSet.toy_pairs(), recipe)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..checks import did_you_mean
+from ..checks import did_you_mean, meant
 from ..files import find_path
 from ..worlds import World, folder, icons, toy_shop, toybox
 from .base import Prediction, Prior, Query, check_cfg, guidance_terms, guide
@@ -116,6 +116,8 @@ def load_prior(
     Raises ValueError for an unknown name (with the nearest) or an unusable folder.
     """
     path, name = find_path(name), str(name)
+    if not os.path.isdir(path):
+        name = meant(name, [*EXACT, *MINIS]) or name
     exact_device = "cpu" if device == "auto" else pick_device(device)
     if name in EXACT:
         return EXACT[name](size).to(exact_device)

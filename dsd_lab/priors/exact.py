@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..checks import did_you_mean
+from ..checks import did_you_mean, meant
 from ..schedule import NoiseSchedule
 from ..worlds.pictures import PictureWorld
 from .base import Count, Prior, Query
@@ -184,10 +184,11 @@ class GaussianMixture(LabelledPrior):
         super().__init__(components, label, tuple(centres), (every.shape[1],), schedule)
 
     def resolve(self, prompt: str) -> str:
-        if prompt not in self.prompts:
+        label = meant(prompt, self.prompts)
+        if label is None:
             hint = did_you_mean(prompt, self.prompts, 0)
             raise ValueError(f'unknown label "{prompt}";{hint} (labels: {", ".join(self.prompts)})')
-        return prompt
+        return label
 
 
 def exactly(values) -> Tensor:

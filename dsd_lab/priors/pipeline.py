@@ -1,6 +1,7 @@
 """Network priors: any diffusers text-to-image pipeline of the Stable Diffusion kind."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -73,7 +74,7 @@ class PipelinePrior(NetworkPrior):
             try:
                 text = self.world.resolve(text)
             except ValueError:
-                text = text.lower()
+                text = unicodedata.normalize("NFC", text).lower()
         return self.words.check(text, prompt)
 
     @cached_property

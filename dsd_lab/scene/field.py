@@ -169,15 +169,13 @@ class HashField(Field):
         seed: int = 0,
     ):
         super().__init__()
-        if entries & (entries - 1) or entries < 2:
+        at_least("levels", levels, 2)
+        if at_least("entries", entries, 2) & (entries - 1):
             raise ValueError(f"entries must be a power of two, such as 32768, got {entries!r}")
-        if not (levels >= 2 and 1 <= coarsest < finest):
-            raise ValueError(
-                "needs at least 2 levels and coarsest < finest, "
-                f"got {levels} from {coarsest} to {finest}"
-            )
-        if features < 1 or hidden < 1:
-            raise ValueError(f"features and hidden must be at least 1, got {features} and {hidden}")
+        if not at_least("coarsest", coarsest) < at_least("finest", finest):
+            raise ValueError(f"needs coarsest < finest, got {coarsest} and {finest}")
+        at_least("features", features)
+        at_least("hidden", hidden)
         generator = torch.Generator().manual_seed(seed)
         ratio = (finest / coarsest) ** (1 / (levels - 1))
         cells = torch.tensor([int(coarsest * ratio**level + 1e-9) for level in range(levels)])

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..checks import folded
 from ..files import find_path
 from ..picture_files import SUFFIXES, read_picture
 from .pictures import LARGEST, PictureWorld, Source, check_size
@@ -56,8 +57,10 @@ def _labels(root: Path) -> tuple[dict[str, list[Path]], list[str]]:
     labels: dict[str, list[Path]] = {}
     for place in filter(Path.is_dir, inside):
         label = _label(place)
-        if label in labels:
-            raise ValueError(f'{root} has two sub-folders named "{label}"; make them one')
+        if folded(label) in map(folded, labels):
+            raise ValueError(
+                f'{root} has two sub-folders named "{label}", compared without case; make them one'
+            )
         files = sorted(_files(place))
         labels[label] = [file for file in files if file.suffix.lower() in SUFFIXES]
         left_out += [str(file.relative_to(root)) for file in files if file not in labels[label]]
@@ -102,7 +105,7 @@ def _files(place: Path) -> list[Path]:
 
 def _of_system(entry: Path) -> bool:
     """Whether a file or folder is hidden, or one of the system's."""
-    return entry.name.startswith(".") or entry.name.lower() in SYSTEM
+    return entry.name.startswith(".") or folded(entry.name) in SYSTEM
 
 
 def _page(file: Path, size: int) -> np.ndarray:

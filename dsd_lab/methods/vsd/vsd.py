@@ -1,12 +1,11 @@
 """VSD: Variational Score Distillation (ProlificDreamer, arXiv 2305.16213)."""
 
-import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...checks import at_least, choice, fraction, positive
+from ...checks import at_least, choice, fraction, not_negative, positive
 from ...draws import Draws
 from ...priors import Condition, GaussianMixture
 from ..base import Evaluations, cost
@@ -65,10 +64,7 @@ class VSD(AnnealedMethod):
         if self.entropy is not None:
             fraction("entropy", self.entropy)
         choice("particles", self.particles, LEARNING_RATE)
-        if not 0 <= self.width < math.inf:
-            raise ValueError(
-                f"width is a standard deviation in the prior's space, at least 0, got {self.width}"
-            )
+        not_negative("width", self.width, "0.1 (in the prior's space)")
         at_least("hidden", self.hidden)
         at_least("rank", self.rank)
         if self.lr is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...checks import did_you_mean
+from ...checks import did_you_mean, meant, positive
 from ...draws import check_seeds
 from ..prompts import key as wording
 from .builder import COLOURS, Toy
@@ -75,8 +75,7 @@ class Toys:
         """Opacity per unit of length, `sharpness` inside and 0 outside, over about 4 / sharpness:
         (N, P).
         """
-        if not sharpness > 0:
-            raise ValueError(f"sharpness must be greater than 0, got {sharpness!r}")
+        positive("sharpness", sharpness)
         return sharpness * torch.sigmoid(-sharpness * self.sdf(points))
 
     def _in_pieces(self, points, field):
@@ -118,15 +117,16 @@ def make_toys(
 
 
 def check_kind(kind: str) -> str:
-    """`kind` if it is one of KINDS. Raises TypeError or ValueError, with the nearest kind, if it is
+    """The one of KINDS, whatever its case. Raises TypeError or ValueError, with the nearest kind, if it is
     not.
     """
     if not isinstance(kind, str):
         raise TypeError(f"a kind is a string such as {KINDS[0]!r}, got {type(kind).__name__}")
-    if kind not in RECIPES:
+    known = meant(kind, RECIPES)
+    if known is None:
         hint = did_you_mean(wording(kind), KINDS, 0.6)
         raise ValueError(f'unknown kind "{kind}";{hint} (kinds: {", ".join(KINDS)})')
-    return kind
+    return known
 
 
 def with_article(noun: str) -> str:

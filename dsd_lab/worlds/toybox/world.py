@@ -175,7 +175,7 @@ def resized(world: ToyboxWorld, size: int) -> ToyboxWorld:
     now = world.views.shape[-1]
     if size == now:
         return world
-    if not isinstance(size, int) or size < 1 or now % size:
+    if now % at_least("size", size):
         raise ValueError(
             f"the pictures are {now} x {now}; a smaller size must divide that, got {size!r}"
         )
