@@ -64,8 +64,12 @@ def did_you_mean(
 
     names: what a wording that is allowed stands for, if that is to be said in its place.
     """
-    near = difflib.get_close_matches(str(word), list(allowed), 1, cutoff)
-    return f' did you mean "{(names or {}).get(near[0], near[0])}"?' if near else ""
+    by_folded = {folded(one): one for one in allowed}
+    near = difflib.get_close_matches(folded(str(word)), by_folded, 1, cutoff)
+    if not near:
+        return ""
+    nearest = by_folded[near[0]]
+    return f' did you mean "{(names or {}).get(nearest, nearest)}"?'
 
 
 def batch_of(shape: tuple[int, ...], name: str, x) -> None:

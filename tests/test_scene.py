@@ -456,7 +456,7 @@ def test_errors():
         ):
             fit_views(torch.ones(3, 3, 8, 8), orbit(3), **wrong)
     for wrong in (dict(features=0), dict(hidden=-1)):
-        with pytest.raises(ValueError, match="features and hidden must be at least 1"):
+        with pytest.raises(ValueError, match="(features|hidden) must be an int of at least 1"):
             HashField(**wrong)
     for kind in (GridField, HashField):
         with pytest.raises(ValueError, match="scale must be positive and finite, got -1"):
