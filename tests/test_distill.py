@@ -5,7 +5,9 @@ import signal
 import pytest
 import torch
 
-from dsd_lab import DSD, SDS, DSDStar, distill, distill_images
+from helpers import same_tensors
+
+from dsd_lab import CFD, DSD, SDS, VSD, DSDStar, distill, distill_images
 from dsd_lab.draws import Draws, starting_noise
 
 
@@ -145,6 +147,66 @@ def test_a_step_that_spoils_x_is_taken_back(mixture, monkeypatch):
     with pytest.raises(ValueError, match=r"x is not finite after step 3, t = \[500\].* lower lr"):
         run.finish()
     assert run.index == 2 and run.x.isfinite().all()
+
+
+WHOLE = [  # a method, and what it keeps from step to step
+    SDS(),  # nothing but its draws
+    CFD(gamma=0.5),  # tensors
+    DSD(form="reference"),  # draws for steps ahead
+    VSD(particles="network"),  # a network, trained in place
+]
+
+
+@pytest.mark.parametrize("refresh", [1, 2])
+@pytest.mark.parametrize("optimizer", ["adam", "plain"])
+@pytest.mark.parametrize("method", WHOLE, ids=str)
+def test_a_step_that_fails_changes_nothing(method, optimizer, refresh, mixture, monkeypatch):
+    """Not x, nor the optimiser, the generators and what the method keeps: the run goes on as if it
+    had never been, to the bit.
+    """
+    run, other = (
+        distill(mixture, "left", method, [0, 1], 8, optimizer=optimizer, refresh=refresh)
+        for _ in range(2)
+    )
+    for _ in range(4):
+        next(run), next(other)
+    before = {name: value.clone() for name, value in run.state_dict().items()}
+    step = type(run.optimizer).step
+
+    def fails(self, *args):
+        step(self, *args)
+        run.x[0] = math.nan
+
+    for error, attempt in ((ValueError, fails), (KeyboardInterrupt, interrupted)):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(run.optimizer), "step", attempt)
+            for _ in range(2):
+                with pytest.raises(error):
+                    next(run)
+        assert same_tensors(before, run.state_dict())
+    run.finish()
+    assert same_tensors(run.state_dict(), other.finish().state_dict())
+
+
+def interrupted(*args):
+    raise KeyboardInterrupt
+
+
+def test_a_network_beside_the_run_is_not_spoilt(mixture):
+    run = distill(mixture, "left", VSD(particles="network"), [0, 1], 8)
+    next(run)
+    before = {name: value.clone() for name, value in run.state_dict().items()}
+    weight = run.state.weights["0.weight"]
+    weight.register_hook(lambda slope: slope * math.nan)
+    with pytest.raises(ValueError, match=r"loss of e_phi.* not finite at t = .*lower lr"):
+        next(run)
+    assert same_tensors(before, run.state_dict())
+
+
+def test_a_start_that_is_not_finite(mixture):
+    start = torch.tensor([[0.0, math.inf]], dtype=torch.float32)
+    with pytest.raises(ValueError, match="the start is not finite"):
+        distill(mixture, "left", SDS(), [0], 8, start=start)
 
 
 def test_points_have_no_pictures(mixture):

@@ -34,6 +34,7 @@ from dsd_lab import (
 from dsd_lab.cameras import orbit
 from dsd_lab.distill import STAGES, Stage, fit_stages
 from dsd_lab.distill.settings import FAITHFUL
+from dsd_lab.distill.targets import Targets
 from dsd_lab.draws import Draws, ViewDraws, run_generator
 from dsd_lab.metrics.scenes import judge
 from dsd_lab.priors import NovelViewSet, ViewSet
@@ -759,7 +760,9 @@ def test_a_scene_stops_before_a_value_that_is_not_finite(prior):
         next(run)
     good = {name: value.clone() for name, value in run.scene.state_dict().items()}
     run.terms = [Spoiling()]
-    with pytest.raises(ValueError, match=r"not finite at step 4, t = \[.*left as it was; lower"):
+    with pytest.raises(
+        ValueError, match=r"not finite at step 4, t = \[.*left as it was before.*; lower"
+    ):
         run.finish()
     assert run.index == 3
     assert all(torch.equal(good[name], value) for name, value in run.scene.state_dict().items())
@@ -772,6 +775,37 @@ class Spoiling:
 
     def __call__(self, run, rendering):
         return (rendering.rgb.sum() * 0).sqrt()
+
+
+@pytest.mark.parametrize("refresh", [1, 3])
+@pytest.mark.parametrize("where", ["loss", "step"])
+def test_a_step_that_fails_changes_nothing(where, refresh, prior, monkeypatch):
+    """Neither scene nor optimiser, targets, generator and what the method keeps: the run goes on as
+    if it had never been, to the bit.
+    """
+    run, other = (
+        distill_scene(prior, "a chair", CFD(gamma=0.5), 0, 9, refresh=refresh, stages=ONE)
+        for _ in range(2)
+    )
+    for _ in range(3):
+        next(run), next(other)
+    before = run.state_dict()
+    with monkeypatch.context() as patch:
+        if where == "loss":
+            patch.setattr(Targets, "loss", lambda *a: a[2].sum() * torch.nan)
+        else:
+            step = torch.optim.Adam.step
+
+            def spoils(self, *args):
+                step(self, *args)
+                with torch.no_grad():
+                    self.param_groups[0]["params"][0].flatten()[7] = torch.inf
+
+            patch.setattr(torch.optim.Adam, "step", spoils)
+        with pytest.raises(ValueError, match="not finite at step 4, .* left as it was before"):
+            next(run)
+    assert same_tensors(before, run.state_dict())
+    assert same_tensors(run.finish().state_dict(), other.finish().state_dict())
 
 
 @pytest.fixture(scope="module")

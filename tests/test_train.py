@@ -305,6 +305,26 @@ def test_an_optimisation_step_is_adams(tmp_path):
     assert network.weight.item() == pytest.approx(before * (1 - 0.001 * 0.01) - 0.001, abs=1e-6)
 
 
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_training_stops_before_a_value_that_is_not_finite(where, tmp_path):
+    network = nn.Linear(1, 1, bias=False)
+    going = begin(network, tmp_path)
+    seen = []
+
+    def loss(net, _):
+        seen.append(net.weight.item())
+        bad = len(seen) == 4
+        if where == "loss":
+            return net.weight.sum() * (torch.nan if bad else 1.0)
+        return (net.weight.sum() - (seen[-1] if bad else 0)).abs().sqrt()  # steep without end at 0
+
+    with pytest.raises(ValueError, match="not finite at step 4 of the a; .* lower the learning"):
+        going.run(loss, ALONE, every=100)
+    assert going.step == 3 and network.weight.item() == seen[-1]
+    again = begin(nn.Linear(1, 1, bias=False), tmp_path)  # the checkpoint is of the step before
+    assert again.step == 3 and again.network.weight.item() == seen[-1]
+
+
 class Stop(Exception):
     pass
 

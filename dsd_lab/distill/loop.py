@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor
@@ -45,6 +45,20 @@ class Loop:
                 if interrupted():
                     break
         return self
+
+    def undo(self) -> Callable[[], None]:
+        """What puts all that a step changes back to how it is now."""
+        raise NotImplementedError
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """A step within it is taken whole or not at all: whatever stops it, the run is as before."""
+        undo = self.undo()
+        try:
+            yield
+        except BaseException:
+            undo()
+            raise
 
     @property
     def finished(self) -> bool:
@@ -102,7 +116,7 @@ def check_finite(g: Tensor, t: Tensor, step: int) -> None:
         bad = (~g.flatten(1).isfinite().all(1)).nonzero()[:, 0].tolist()
         raise ValueError(
             f"the gradient is not finite at ask {step}, t = {t[bad].tolist()}, items {bad}; "
-            f"x is left as it was; {REMEDY}"
+            f"the run is left as it was before the step; {REMEDY}"
         )
 
 

@@ -1,12 +1,12 @@
 """The optimisation loop on pictures and points: a method's gradient, one item a seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..checkpoint import flatten, part, prefixed, restore
+from ..checkpoint import copied, flatten, part, prefixed, restore
 from ..draws import Draws, check_seeds
 from ..methods import Method
 from ..methods.repulsion import check_groups
@@ -81,6 +81,8 @@ class Run(Loop):
             if optimizer == "adam"
             else torch.optim.SGD([self.x], lr=lr, foreach=False)
         )
+        if not bool(self.x.isfinite().all()):
+            raise ValueError(f"the start is not finite: check it, and the prior; {REMEDY}")
         self.target = self.x.clone()
         self.t = torch.zeros(len(self.seeds), dtype=torch.int64)
         self.gradient_rms = torch.zeros_like(self.x.flatten(1)[:, 0])
@@ -100,6 +102,10 @@ class Run(Loop):
     def __next__(self) -> Step:
         if self.finished:
             raise StopIteration
+        with self.whole():
+            return self._step()
+
+    def _step(self) -> Step:
         if self.index % self.refresh == 0:
             k = self.index // self.refresh
             g, t, state = self.method.descent(self.state, self.x, k, self.draws)
@@ -108,16 +114,29 @@ class Run(Loop):
             self.target, self.gradient_rms = self.x - g, g.flatten(1).square().mean(1).sqrt()
         # dL/dx of 0.5 |x - target|^2; with a new target each step that is g itself
         self.x.grad = g if self.refresh == 1 else self.x - self.target
-        before = self.x.clone()
         self.optimizer.step()
         if not bool(self.x.isfinite().all()):
-            self.x.copy_(before)
             raise ValueError(
-                f"x is not finite after step {self.index + 1}, t = {self.t.tolist()}; it is left "
-                f"as it was; {REMEDY}"
+                f"x is not finite after step {self.index + 1}, t = {self.t.tolist()}; the run is "
+                f"left as it was before; {REMEDY}"
             )
         self.index += 1
         return Step(self.index, self.t.clone(), self.x.clone(), self.gradient_rms.clone())
+
+    def undo(self) -> Callable[[], None]:
+        x, optimizer = self.x.clone(), copied(flatten(self.optimizer))
+        draws, state = self.draws.undo(), self.state.undo()
+        held = self.index, self.target, self.t, self.gradient_rms  # replaced, never written into
+
+        def back():
+            with torch.no_grad():
+                self.x.copy_(x)
+            restore(self.optimizer, optimizer)
+            draws()
+            self.state = state()
+            self.index, self.target, self.t, self.gradient_rms = held
+
+        return back
 
     @property
     def images(self) -> Tensor:

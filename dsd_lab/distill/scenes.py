@@ -4,7 +4,7 @@ into the field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -93,6 +93,10 @@ class SceneRun(Loop):
         number = self.settings.stage_at(self.index)
         if number != self.stage.number:
             self.stage = begin_stage(self, number)
+        with self.whole():
+            return self._step()
+
+    def _step(self) -> SceneStep:
         stage, normals = self.stage, any(term.needs_normals for term in self.terms)
         views, x, rendering = stage.fit(self.index, normals)
         loss = stage.targets.loss(views, x)
@@ -100,22 +104,17 @@ class SceneRun(Loop):
             loss = loss + stage.whole * term(self, rendering)
         stage.optimizer.zero_grad()
         loss.backward()
-        self._check_finite(loss)
+        slopes = [p.grad for p in self.scene.field.parameters() if p.grad is not None]
+        check_step(self, "loss or its gradient", loss, *slopes)
         stage.optimizer.step()
+        check_step(self, "scene after it", *self.scene.field.parameters())
         self.scene.step()
         self.index += 1
         cameras = tuple(stage.cameras[i] for i in views.tolist())
         return SceneStep(self.index, cameras, rendering.rgb.detach(), stage.t.clone())
 
-    def _check_finite(self, loss: Tensor) -> None:
-        """Raises ValueError if a step would spoil the scene, which is left as it was."""
-        slopes = [p.grad for p in self.scene.field.parameters() if p.grad is not None]
-        if not all(bool(value.isfinite().all()) for value in (loss, *slopes)):
-            raise ValueError(
-                f"the loss or its gradient is not finite at step {self.index + 1}, t = "
-                f"{self.stage.t.tolist()}; the scene is left as it was; lower the weights of "
-                f"regularisers or faithful, or {REMEDY}"
-            )
+    def undo(self) -> Callable[[], None]:
+        return undo_of(self)
 
     @property
     def header(self) -> dict[str, object]:
@@ -202,6 +201,37 @@ def begin_stage(run: SceneRun, number: int) -> StageRun:
         adam_for(run.scene, settings.lr),
         t=torch.zeros(0, dtype=torch.int64),
     )
+
+
+def check_step(run: SceneRun, what: str, *values: Tensor) -> None:
+    """Raises ValueError, for a step that would spoil the scene, unless all values are finite."""
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise ValueError(
+            f"the {what} is not finite at step {run.index + 1}, t = {run.stage.t.tolist()}; the "
+            "run is left as it was before the step; lower the weights of regularisers or faithful, "
+            f"or {REMEDY}"
+        )
+
+
+def undo_of(run: SceneRun) -> Callable[[], None]:
+    """What puts a run's scene and stage back to how they are now, if a step fails."""
+    stage, t, index = run.stage, run.stage.t, run.index
+    scene = checkpoint.copied(run.scene.state_dict())
+    optimizer = checkpoint.copied(checkpoint.flatten(stage.optimizer))
+    targets = checkpoint.copied(stage.targets.state_dict())
+    state, generator = stage.state.undo(), run.generator.get_state()
+
+    def back():
+        with torch.no_grad():
+            for name, value in run.scene.state_dict().items():
+                value.copy_(scene[name])
+        checkpoint.restore(stage.optimizer, optimizer)
+        stage.targets.load_state_dict(targets)
+        stage.state, stage.t = state(), t
+        run.generator.set_state(generator)
+        run.index = index
+
+    return back
 
 
 def adam_for(scene: Scene, lr: float) -> torch.optim.Adam:

@@ -268,7 +268,14 @@ class Training:
         self.adam.zero_grad()
         self.scaler.scale(value).backward()
         self.scaler.unscale_(self.adam)
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        # in fp16 the scaler leaves such a step out, and scales less, as long as it can
+        if not bool(norm.isfinite()) and self.scaler.get_scale() <= 1:
+            raise ValueError(
+                f"the loss or its gradient is not finite at step {self.step + 1} of the "
+                f"{self.name}; {self.file} holds the step before; lower the learning rate, or "
+                'give precision "no"'
+            )
         for group in self.adam.param_groups:
             group["lr"] = self.lr * rate(self.step, self.steps)
         self.whole = False

@@ -77,9 +77,9 @@ def check_call(unet: nn.Module, width: int | None, name: str) -> None:
     try:
         with torch.device("meta"), torch.no_grad():
             twin = type(unet).from_config(config).eval()
-            more = {} if config.class_embed_type is None else {"class_labels": torch.zeros(1, 8)}
-            embedded = torch.zeros(1, 2, width or config.cross_attention_dim)
-            x, t = torch.zeros(1, config.in_channels, *sides), torch.zeros(1)
+            more = {} if config.class_embed_type is None else {"class_labels": torch.zeros(2, 8)}
+            embedded = torch.zeros(2, 2, width or config.cross_attention_dim)
+            x, t = torch.zeros(2, config.in_channels, *sides), torch.zeros(2)
             twin(x, t, encoder_hidden_states=embedded, **more)
     except Exception as error:  # whatever its layers say
         why = " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import at_least, positive
+from ..checks import at_least, not_negative, positive
 
 # density where softplus is 1: over a voxel of a 32^3 grid it stops 1 - exp(-20 / 16) = 71 % of the
 # light
@@ -254,11 +254,9 @@ class Occupancy(nn.Module):
 
     def __init__(self, resolution: int = 32, threshold: float = 0.01, every: int = 16):
         super().__init__()
-        if resolution < 1 or every < 1 or threshold < 0:
-            raise ValueError(
-                "resolution and every must be at least 1 and threshold at least 0, "
-                f"got {resolution}, {every}, {threshold}"
-            )
+        at_least("resolution", resolution)
+        at_least("every", every)
+        not_negative("threshold", threshold, "0.01")
         self.register_buffer("cells", torch.ones((resolution,) * 3, dtype=torch.bool))
         for name, value in (("threshold", float(threshold)), ("every", every), ("steps", 0)):
             self.register_buffer(name, torch.tensor(value))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import flatten, part, prefixed, restore
+from ...checkpoint import copied, flatten, part, prefixed, restore
 from ...draws import Draws
 from ...schedule import NoiseSchedule
 from ..state import State
@@ -40,8 +40,20 @@ class TrainedState(State):
         """One Adam step on the renders x with noise n at t."""
         self.adam.zero_grad()
         with torch.enable_grad():
-            self.loss(x.detach(), t, n).backward()
+            loss = self.loss(x.detach(), t, n)
+            loss.backward()
+        slopes = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        if not all(bool(value.isfinite().all()) for value in (loss, *slopes)):
+            raise ValueError(
+                f"the loss of e_phi, or its gradient, is not finite at t = {t.tolist()}; its "
+                "weights are left as they were; lower lr of the method, or give a network in half "
+                "precision dtype=torch.float32"
+            )
         self.adam.step()
+
+    def undo(self):
+        kept = copied(self.state_dict())
+        return lambda: self.restored(kept)
 
     def state_dict(self):
         weights = {name: weight.detach() for name, weight in self.weights.items()}
