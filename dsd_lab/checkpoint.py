@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from .files import write_whole
+from .files import expanded, write_whole
 
 VERSION = 3  # of the file's form
 
@@ -75,6 +75,7 @@ def load(path: str | Path, header: Mapping[str, object]) -> dict[str, Tensor]:
     Raises ValueError for a file that is no checkpoint or has another form, and for that of another
     run, naming what differs.
     """
+    path = expanded(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = file.metadata() or {}

@@ -9,6 +9,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from .checks import folded
 
@@ -94,6 +95,17 @@ def write_file(path: str | Path, content: bytes | str) -> Path:
     """Write bytes or text (as UTF-8), whole or not at all."""
     data = content.encode() if isinstance(content, str) else content
     return write_whole(path, lambda place: place.write_bytes(data))
+
+
+def read_json(path: str | Path, remedy: str) -> Any:
+    """The value in a JSON file, with or without a byte-order mark. Raises ValueError, with what to
+    do, for one that is damaged.
+    """
+    path = expanded(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, or no JSON; {remedy}") from error
 
 
 def write_json(path: str | Path, value: object) -> Path:

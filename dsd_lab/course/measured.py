@@ -2,7 +2,6 @@
 were made.
 """
 
-import json
 import os
 import platform
 import time
@@ -17,7 +16,7 @@ import typer
 from tqdm import tqdm
 
 from ..cameras import HELD_OUT, Camera
-from ..files import write_json
+from ..files import read_json, write_json
 from ..metrics import mean
 from ..scene import Scene
 from ..studies.store import Content, Store
@@ -97,4 +96,4 @@ class Table:
 
     def load(self) -> dict:
         """The table: "about", which says what was run, and its content."""
-        return json.loads(self.path.read_text(encoding="utf-8"))
+        return read_json(self.path, f"`python -m dsd_lab.course.{self.name}` makes it anew")

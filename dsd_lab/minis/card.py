@@ -1,19 +1,19 @@
 """The model card of a mini: README.md with what was measured, a sheet of samples, and checksums."""
 
-import json
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..files import write_file, write_json
+from ..files import read_json, write_file, write_json
 from ..viz.pictures import small_png
 from ..worlds.shipped import checksum
 from ..worlds.toybox.world import COLOURS, KINDS
 from .exams import FIRST, NEAR_COPY, UNSEEN, Exam
 from .parts import mini_folder
 
+REMEDY = "train the mini again into its folder: that writes the file anew"
 CARDS = Path(__file__).parent / "cards"
 
 
@@ -22,7 +22,7 @@ def write_card(exam: Exam, measured: dict[str, float], samples: Tensor, folder: 
 
     measured, samples: as `exam.measure` returns them.
     """
-    facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    facts = read_json(folder / "training.json", REMEDY)
     write_file(folder / "samples.png", small_png(exam.sheet(samples, facts["credit"])))
     write_json(folder / "quality.json", measured)
     write_file(folder / "README.md", card(exam, measured, folder))
@@ -31,7 +31,7 @@ def write_card(exam: Exam, measured: dict[str, float], samples: Tensor, folder: 
 
 def card(exam: Exam, measured: dict[str, float], folder: Path) -> str:
     """The text of a mini's card, from its exam's template."""
-    facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    facts = read_json(folder / "training.json", REMEDY)
     recipe, prompts = facts["recipe"], exam.prior.prompts
     autoencoder, files = recipe.setdefault("autoencoder", None), weight_files(folder)
     environment = Environment(
@@ -76,4 +76,4 @@ def credit_of(mini: str) -> str:
     note = mini_folder(mini) / "training.json"
     if not note.is_file():
         return "see that model's card."
-    return json.loads(note.read_text(encoding="utf-8"))["credit"]
+    return read_json(note, REMEDY)["credit"]

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..files import expanded
 from ..priors import MODELS
+from ..priors.loading import naming_damage
 from ..priors.network import quiet
 from ..schedule import STABLE_DIFFUSION
 from .recipe import Recipe
@@ -109,7 +110,7 @@ def load_part(kind: type[nn.Module], pipeline: str, part: str) -> nn.Module:
         raise ValueError(
             f'no {part} in "{pipeline}"; allowed: {shipped}, or a folder with a pipeline\'s {part}'
         )
-    with quiet():
+    with quiet(), naming_damage(folder / part):
         return kind.from_pretrained(
             folder / part, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
         )

@@ -161,7 +161,8 @@ def _read(folder: Path, dtype: torch.dtype):
             }
             pipe = pipeline.from_pretrained(str(place), variant=variant, **how, **without, **others)
     except Exception as error:  # diffusers and transformers raise many kinds
-        raise ValueError(f"{folder} cannot be read as a {kind}: {one_line(error)}") from error
+        why = damage(folder) or one_line(error)
+        raise ValueError(f"{folder} cannot be read as a {kind}: {why}") from error
     check_complete(pipe.unet, folder / "unet")
     return pipe
 
@@ -191,9 +192,8 @@ def load_novel_view(
             unet, vae, image_encoder = _read_zero123(place, files, dtype)
         weights = load_file(folder / part / files[part][0])
     except Exception as error:  # diffusers and transformers raise many kinds
-        raise ValueError(
-            f"{folder} cannot be read as a pipeline like Zero-1-to-3: {one_line(error)}"
-        ) from error
+        why = damage(folder) or one_line(error)
+        raise ValueError(f"{folder} cannot be read as a pipeline like Zero-1-to-3: {why}") from error
     check_complete(unet, folder / "unet")
     network = NovelViewNetwork(unet, image_encoder, _linear(weights, folder / part))
     return NovelViewPrior(network, vae, scheduler, name or folder.resolve().name, device, dtype)
@@ -324,6 +324,35 @@ def check_complete(unet: nn.Module, folder: Path) -> None:
             f"{folder}: the weights do not fit config.json, {len(missing)} are missing, such as "
             f"{missing[0]}"
         )
+
+
+def damage(folder: Path) -> str:
+    """Which file in a folder is damaged, and what to do, or "" if all can be read."""
+    from safetensors import safe_open
+
+    for file in sorted([*folder.glob("*.*"), *folder.glob("*/*.*")]):
+        try:
+            if file.suffix == ".json":
+                _json(file)
+            elif file.suffix == ".safetensors":
+                with safe_open(file, "pt"):
+                    pass
+        except Exception as error:  # of many kinds
+            shipped = Path(__file__).parents[1] in file.resolve().parents
+            remedy = "reinstall dsd_lab" if shipped else "copy, download or train it again"
+            return f"{file} is damaged ({one_line(error)}); {remedy}"
+    return ""
+
+
+@contextmanager
+def naming_damage(folder: Path) -> Iterator[None]:
+    """Where something cannot be read from a folder, ValueError that names the damaged file."""
+    try:
+        yield
+    except Exception as error:
+        if why := damage(folder):
+            raise ValueError(why) from error
+        raise
 
 
 def one_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..cameras import Camera, orbit
-from ..files import write_whole
+from ..files import expanded, write_whole
 from .field import Field, GridField, HashField, Occupancy
 from .mesh import SUFFIXES, THRESHOLD, check_suffix, export, surface
 from .page import frame
@@ -149,10 +149,13 @@ class Scene(nn.Module):
 
 def _read(path: str | Path) -> dict[str, Tensor]:
     """The state in a file. Raises ValueError if it is no scene's."""
+    path = expanded(path)
     try:
         state = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f'"{path}" holds no scene: {error}') from None
+        raise ValueError(
+            f'"{path}" holds no scene: {error}; give a file that scene.save wrote whole'
+        ) from None
     if not {"field.grid", "field.tables"} & set(state):
         raise ValueError(f'"{path}" holds no scene: it has {", ".join(sorted(state))}')
     return state

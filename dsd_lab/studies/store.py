@@ -19,9 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import expanded, prepare_folder, write_file, write_whole
+from ..files import expanded, prepare_folder, read_json, write_file, write_whole
 
 HEADER, CELLS = "study.json", "cells"
+ANOTHER = "give another folder, or delete this one to begin anew"
 
 
 class Content(NamedTuple):
@@ -65,11 +66,12 @@ class Store:
         """The store that was begun in a folder. Raises ValueError if there is none."""
         file = expanded(path) / HEADER
         try:
-            return cls(file.parent, **json.loads(file.read_text(encoding="utf-8")))
+            header = read_json(file, ANOTHER)
+            return cls(file.parent, **header)
         except OSError:
             raise ValueError(f"no study in {file.parent}: it has no {HEADER}") from None
-        except (ValueError, TypeError):
-            raise ValueError(f"{file} is damaged, or not a study's; give another folder") from None
+        except TypeError:
+            raise ValueError(f"{file} is not of a study; {ANOTHER}") from None
 
     def load(self, k: int) -> Content | None:
         """Cell k; None if it is not there, is damaged, or belongs to another study."""
