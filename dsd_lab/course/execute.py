@@ -15,7 +15,7 @@ def execute(path: Path) -> float:
     it took.
 
     Widget state and cell timings are left out: they differ at each run and a reader never sees
-    them.
+    them. In the place of a widget its still is kept: its model ends with the kernel.
     Raises nbclient's CellExecutionError and leaves the file as it was if a cell fails.
     """
     # as in the tests: facts may differ between 1 and 2
@@ -35,5 +35,8 @@ def execute(path: Path) -> float:
     }
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", ()):
+            if "image/png" in output.get("data", ()):
+                output.data.pop("application/vnd.jupyter.widget-view+json", None)
     write_file(path, nbformat.writes(notebook) + "\n")
     return time.perf_counter() - began

@@ -5,6 +5,7 @@ No Output widget and no display updates: a control's change writes a picture and
 a browser and under a test alike. The same settings are drawn once.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from html import escape
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from ..checks import choice
 from .pictures import png
+from .stills import captioned, with_still
 
 WIDE = {"layout": widgets.Layout(width="420px"), "style": {"description_width": "90px"}}
 
@@ -75,8 +77,10 @@ class Explorer(widgets.VBox):
         draw: Callable[..., tuple[Figure, str]],
         controls: dict[str, widgets.Widget],
         cache: int,
+        settle: float = 0.0,
     ):
-        self.controls, self.fact, self._line = controls, "", widgets.HTML()
+        self.controls, self._fact, self._line = controls, "", widgets.HTML()
+        self._settle, self._waiting = settle, None
 
         @lru_cache(maxsize=cache)
         def drawn(*values):
@@ -87,20 +91,43 @@ class Explorer(widgets.VBox):
         self.picture = widgets.Image(format="png", layout=widgets.Layout(width="max-content"))
         super().__init__([*controls.values(), self._line, self.picture])
         for control in controls.values():
-            control.observe(lambda change: self.refresh(), names="value")
+            control.observe(lambda change: self._changed(), names="value")
         self.refresh()
+
+    def _changed(self) -> None:
+        """Draw now, or, where a kernel's loop runs, once the values have settled: a drag sends more
+        of them than can be drawn.
+        """
+        try:
+            loop = asyncio.get_running_loop() if self._settle else None
+        except RuntimeError:
+            loop = None
+        if loop is None:
+            self.refresh()
+        elif self._waiting is None:
+            self._waiting = loop.call_later(self._settle, self.refresh)
+
+    @property
+    def fact(self) -> str:
+        """What is stated for the controls' values, drawn first if it has not been."""
+        if self._waiting is not None:
+            self.refresh()
+        return self._fact
 
     def refresh(self) -> None:
         """Draw for the controls' values, and show an error in the fact's place, since a callback
         has no other.
         """
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         try:
             values = [control.value for control in self.controls.values()]
-            self.picture.value, self.fact = self._draw(*values)
-            self._line.value = escape(self.fact)
+            self.picture.value, self._fact = self._draw(*values)
+            self._line.value = escape(self._fact)
         except Exception as error:
-            self.fact = f"{type(error).__name__}: {error}"
-            self._line.value = f'<span style="color:#b00">{escape(self.fact)}</span>'
+            self._fact = f"{type(error).__name__}: {error}"
+            self._line.value = f'<span style="color:#b00">{escape(self._fact)}</span>'
 
     def set(self, **values) -> str:
         """Move controls as a hand would, and return the fact that then stands below them."""
@@ -108,17 +135,28 @@ class Explorer(widgets.VBox):
             self.controls[choice("control", name, self.controls)].value = value
         return self.fact
 
+    def _repr_mimebundle_(self, **settings):
+        """The widget, and a still of it for where no kernel runs."""
+        fact = self.fact
+        chosen = ", ".join(f"{c.description} {c.value}" for c in self.controls.values())
+        png = captioned(self.picture.value, f"{chosen}\n{fact}") if self.picture.value else None
+        return with_still(super()._repr_mimebundle_(**settings), png)
+
     def __repr__(self) -> str:  # constant, so that a notebook's stored output stays the same
         return f"Explorer({', '.join(self.controls)})"
 
 
 def explore(
-    draw: Callable[..., tuple[Figure, str]], cache: int = 64, **controls: widgets.Widget
+    draw: Callable[..., tuple[Figure, str]],
+    cache: int = 64,
+    settle: float = 0.0,
+    **controls: widgets.Widget,
 ) -> Explorer:
     """A live figure: `draw(**values)` returns a figure and a fact, and is called with the controls'
     values.
 
-    draw: pure, since its results are kept (`cache` of them). controls: by the names of draw's
+    draw: pure, since its results are kept (`cache` of them). settle: seconds to wait for the newest
+    value, for controls that report each tick of a drag. controls: by the names of draw's
     arguments.
     """
-    return Explorer(draw, controls, cache)
+    return Explorer(draw, controls, cache, settle)

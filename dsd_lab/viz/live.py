@@ -12,6 +12,16 @@ from tqdm import tqdm
 from ..cameras import Camera, orbit
 from ..distill.pictures import Loop, Run
 from ..notebook import as_png, in_notebook
+from .stills import captioned, with_still
+
+
+class Watched(widgets.VBox):
+    """A line and a picture, with a still of them for where no kernel runs."""
+
+    def _repr_mimebundle_(self, **settings):
+        line, picture = self.children
+        png = captioned(picture.value, line.value) if picture.value else None
+        return with_still(super()._repr_mimebundle_(**settings), png)
 
 
 class Live:
@@ -31,7 +41,7 @@ class Live:
     ):
         self.seconds, self.cameras, self.size = seconds, cameras, size
         self.notebook = in_notebook() if notebook is None else notebook
-        self.began = self.bar = None
+        self.began = self.bar = self.handle = None
 
     def __call__(self, run: Loop) -> None:
         if self.began is None:
@@ -48,6 +58,8 @@ class Live:
             self.line.value = f"step {run.index} of {run.steps}{rest}"
             self.picture.value = as_png(self.look(run))
             self.shown = time.perf_counter()
+            if done and self.handle is not None:  # what is kept of it shows how it ended
+                self.handle.update(self.box)
 
     def _begin(self, run):
         self.began = time.perf_counter()
@@ -57,7 +69,8 @@ class Live:
             return
         self.line, self.picture = widgets.HTML(), widgets.Image(format="png")
         self.shown = self.began - self.seconds
-        display(widgets.VBox([self.line, self.picture]))
+        self.box = Watched([self.line, self.picture])
+        self.handle = display(self.box, display_id=True)
 
     def look(self, run: Loop) -> Tensor:
         """What the run has made so far: the pictures of a `Run`, or the scene from `cameras`; (n,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..priors import Condition, GaussianMixture
 from ..sampling import Trajectory
+from .stills import StillFigure
 from .style import COLOURS, FAINT, looks_of
 
 ARROWS = {"angles": "xy", "scale_units": "xy", "scale": 1}  # drawn in the data's own units
@@ -54,7 +55,10 @@ def trajectories(
     background = {"showscale": False, "hoverinfo": "skip", "line_width": 0}
     background |= {"colorscale": [[0, "white"], [1, "#c9cfdd"]], "contours_coloring": "heatmap"}
     x = axis.tolist()
-    figure = go.Figure(go.Contour(x=x, y=x, z=p.sqrt().tolist(), **background))
+    figure = StillFigure(
+        go.Contour(x=x, y=x, z=p.sqrt().tolist(), **background),
+        still=lambda: _trajectories(prior, paths, cond, limit, title),
+    )
     dashes = itertools.cycle(("solid", "dot", "dash", "dashdot"))
     for (name, path), dash in zip(paths.items(), dashes, strict=False):
         for b in range(path.shape[1]):
@@ -88,6 +92,26 @@ def trajectories(
     )
     figure.update_xaxes(range=[-limit, limit], constrain="domain")
     figure.update_yaxes(range=[-limit, limit], scaleanchor="x")
+    return figure
+
+
+def _trajectories(
+    prior: GaussianMixture,
+    paths: Mapping[str, Tensor],
+    cond: Condition | None,
+    limit: float,
+    title: str,
+) -> Figure:
+    """`trajectories` as a still."""
+    figure, axes = axes_of(prior, 0, cond, limit, title)
+    for (name, path), dash in zip(
+        paths.items(), itertools.cycle(("-", ":", "--", "-.")), strict=False
+    ):
+        for b, way in enumerate(path.detach().cpu().unbind(1)):
+            how = {"color": COLOURS[b % len(COLOURS)], "label": name if b == 0 else None}
+            axes.plot(*way.T, ls=dash, lw=1.6, **how)
+            axes.plot(*way[-1], "o", color=how["color"], ms=7, mec="white")
+    axes.legend(loc="upper left", fontsize=8, frameon=False)
     return figure
 
 

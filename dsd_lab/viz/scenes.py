@@ -23,6 +23,7 @@ from .controls import WIDE, choice_control, explore
 from .pictures import TILE, sheet
 from .style import COLOURS, INK, SOFT
 
+SETTLE = 0.05  # seconds that a viewer waits for a slider's newest value
 LOOKS = ("colour", "opacity", "depth", "normals")
 
 
@@ -93,8 +94,8 @@ def orbit_viewer(
     elevation: int = 20,
     shows: str = "colour",
 ):
-    """A live viewer of one or more scenes: each move of a slider renders them anew, so it also
-    follows a scene that changes.
+    """A live viewer of one or more scenes: moving a slider renders them anew, so it also follows a
+    scene that changes. Of the values that a drag goes through, the newest is drawn.
 
     scenes: one, or several side by side, {label: scene}. size: pixels a side to begin with. Returns
     a `controls.Explorer` with controls azimuth, elevation, size and shows; `.refresh()` draws again
@@ -104,6 +105,7 @@ def orbit_viewer(
     return explore(
         lambda azimuth, elevation, size, shows: look_from(named, azimuth, elevation, size, shows),
         cache=0,
+        settle=SETTLE,
         azimuth=widgets.IntSlider(azimuth, -180, 180, 5, description="azimuth", **WIDE),
         elevation=widgets.IntSlider(elevation, -90, 90, 5, description="elevation", **WIDE),
         size=widgets.SelectionSlider(
@@ -233,6 +235,8 @@ def mesh_figure(mesh, title: str = ""):
     """
     import plotly.graph_objects as go
 
+    from .stills import StillFigure
+
     x, y, z = np.asarray(mesh.vertices, dtype=np.float32).T
     i, j, k = np.asarray(mesh.faces, dtype=np.int32).T
     axis = {"visible": False, "range": [-1, 1]}
@@ -256,7 +260,12 @@ def mesh_figure(mesh, title: str = ""):
         scene={"xaxis": axis, "yaxis": axis, "zaxis": axis, "aspectmode": "cube"},
         scene_camera={"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0.7, "y": 0.5, "z": 1.2}},
     )
-    return go.Figure(surface, layout)
+    eye = Camera(azimuth=30, elevation=20, distance=3.6)  # about where plotly looks from
+    return StillFigure(
+        surface,
+        layout,
+        still=lambda: sheet({"": [mesh_picture(mesh, eye, 256)]}, title=title, tile=3.0),
+    )
 
 
 def mesh_picture(mesh, camera: Camera, size: int = 128) -> Tensor:

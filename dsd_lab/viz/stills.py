@@ -1,0 +1,67 @@
+"""Stills of what moves: a PNG beside a widget or a plotly figure in its mime bundle, for
+whoever opens a notebook, or a page made of it, where no kernel and no script runs.
+"""
+
+import base64
+import io
+import textwrap
+from collections.abc import Callable
+
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from .pictures import small_png
+
+LINE, MARGIN = 22, 8  # pixels: of a line of text, and around it
+GREY = (90, 90, 90)
+
+
+def captioned(picture: bytes, text: str) -> bytes:
+    """A picture (PNG) with a text above it, as PNG in 256 colours."""
+    from matplotlib.font_manager import findfont
+
+    shown = Image.open(io.BytesIO(picture)).convert("RGB")
+    font = ImageFont.truetype(findfont("DejaVu Sans"), LINE - 8)
+    width = max(shown.width, 420)
+    letters = max(20, int((width - 2 * MARGIN) / font.getlength("n")))
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, letters)]
+    top = LINE * len(lines) + 2 * MARGIN
+    page, buffer = Image.new("RGB", (width, top + shown.height), "white"), io.BytesIO()
+    draw = ImageDraw.Draw(page)
+    for k, line in enumerate(lines):
+        draw.text((MARGIN, MARGIN + LINE * k), line, GREY, font)
+    page.paste(shown, (0, top))
+    page.quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
+def with_still(bundle: dict | None, png: bytes | None) -> dict | None:
+    """A mime bundle with a PNG in it, if there is one to show and anything to show it beside."""
+    if not bundle or not png:
+        return bundle
+    return {**bundle, "image/png": base64.b64encode(png).decode("ascii")}
+
+
+class StillFigure(go.Figure):
+    """A plotly figure that knows itself as a matplotlib one, made when it is displayed.
+
+    still: makes that of the same data.
+    """
+
+    def __init__(self, *parts, still: Callable[[], Figure] | None = None, **settings):
+        super().__init__(*parts, **settings)
+        self._still = still
+
+    def _repr_mimebundle_(self, *args, **settings):
+        bundle = super()._repr_mimebundle_(*args, **settings)
+        return with_still(bundle, small_png(self._still()) if bundle and self._still else None)
+
+    def _ipython_display_(self):
+        from IPython.display import display
+
+        bundle = self._repr_mimebundle_()
+        if bundle:
+            display(bundle, raw=True)
+        else:  # it goes to a browser, or nowhere
+            super()._ipython_display_()
