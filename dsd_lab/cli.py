@@ -14,7 +14,9 @@ from tqdm import tqdm
 from .checks import meant
 from .files import expanded, prepare_folder, write_file
 from .methods import VARIANTS, variant
-from .priors import load_prior
+from .metrics.features import MissingWeights
+from .priors import Prior, load_prior
+from .priors.network import out_of_memory
 from .tasks import compare
 
 app = typer.Typer(
@@ -24,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+FEWER = "not enough memory; take fewer seeds, or a smaller size"
 METHOD_NAMES = tuple(VARIANTS)
 
 
@@ -56,6 +59,16 @@ def parse_seeds(text: str) -> list[int]:
     if not seeds:
         raise ValueError(f'"{text}" names no seed; {allowed}')
     return list(seeds)
+
+
+def prior_of_prompts(name: str, size: int) -> Prior:
+    """A prior to be asked by prompts. Raises ValueError for another."""
+    prior = load_prior(name, size=size)
+    if prior.asked_by != "prompt":
+        raise ValueError(
+            f'"{name}" is asked by a {prior.asked_by}, not by a prompt: use dsd_lab.image_to_3d'
+        )
+    return prior
 
 
 def notebooks_folder() -> Path:
@@ -112,7 +125,7 @@ def run(
     from .studies.report import deviations, table_text, write_report
 
     numbers, methods = parse_seeds(seeds), dict(make_method(name, cfg) for name in method)
-    model = load_prior(prior, size=size)
+    model = prior_of_prompts(prior, size)
     prompts = list(dict.fromkeys(model.resolve(p) for p in prompt))
     folder, settings = prepare_folder(out), {"start": start, "lr": lr, "refresh": refresh}
     with tqdm(total=1, leave=False) as bar:
@@ -165,7 +178,7 @@ def study(
     ]
     methods = dict(make_method(name, 7.5) for name in method)
     grid = Grid(methods, prompt, parse_seeds(seeds), settings)
-    done, out = run_study(load_prior(prior, size=size), grid, out), expanded(out)
+    done, out = run_study(prior_of_prompts(prior, size), grid, out), expanded(out)
     if not done.cells:
         typer.echo("stopped before there was anything; the same command goes on")
         return
@@ -316,14 +329,21 @@ def notebooks(
 
 
 def main() -> None:
-    """The command's entry: bad input is one line on stderr and exit status 2."""
+    """The command's entry: what a user can cause is one line on stderr and exit status 2. Anything
+    else is a fault of the library, and keeps its traceback.
+    """
     for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter stops nothing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except (ValueError, TypeError, OSError, ArithmeticError, MemoryError, RuntimeError) as error:
-        why = " ".join(str(error).split()) or "not enough memory; take fewer seeds"
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        why, known = " ".join(str(error).split()), not isinstance(error, RuntimeError)
+        if not known and out_of_memory(error):
+            why, known = f"{FEWER} ({why[:200]})", True
+        if not known and not isinstance(error, MissingWeights):
+            raise
+        why = why or FEWER
         typer.echo(f"dsd-lab: {why}", err=True)
         raise SystemExit(2) from None
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from dsd_lab import DSD, SDS, DSDStar, ImageSet, cli, compare, ddim, load_prior
 from dsd_lab.course.execute import execute
 from dsd_lab.files import LONGEST, file_names, prepare_folder, slug, write_file
+from dsd_lab.metrics.features import MissingWeights
 from dsd_lab.studies.report import deviations, table_text, write_report
 
 METHODS = ["--method", "sds", "--method", "dsd", "--method", "dsd-star"]
@@ -253,6 +254,40 @@ def test_bad_input_is_one_line_and_status_2(
     assert "Traceback" not in out + err
     assert not (tmp_path / "out").is_dir() or list((tmp_path / "out").iterdir()) == []
     assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes cannot be multiplied"), TypeError("x"), ZeroDivisionError("y")]
+)
+def test_a_fault_of_the_library_is_not_taken_for_bad_input(error, monkeypatch):
+    def fails(*args, **settings):
+        raise error
+
+    monkeypatch.setattr(cli, "load_prior", fails)
+    monkeypatch.setattr(sys, "argv", ["dsd-lab", "run"])
+    with pytest.raises(type(error)) as raised:
+        cli.main()
+    assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("8 items at once do not fit"), "8 items at once do not fit"),
+        (MemoryError(), "not enough memory; take fewer seeds"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory; take"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "not enough memory; take fewer"),
+        (MissingWeights("put them there"), "put them there"),
+        (OSError(28, "No space left on device"), "No space left"),
+    ],
+)
+def test_what_a_machine_lacks_is_one_line(error, said, monkeypatch, capsys):
+    def fails(*args, **settings):
+        raise error
+
+    monkeypatch.setattr(cli, "load_prior", fails)
+    status, _, err = main(monkeypatch, capsys, "run")
+    assert status == 2 and said in err and len(err.splitlines()) == 1
 
 
 def test_help_and_no_command(monkeypatch, capsys):

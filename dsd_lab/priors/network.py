@@ -200,12 +200,17 @@ def fitting(items: int, device: torch.device, setting: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not re.search("out of memory|not enough memory|can't allocate memory", str(error)):
+        if not out_of_memory(error):
             raise
         raise MemoryError(
             f"{items} items at once do not fit into the memory of {device}; "
             f"try {setting} = {max(1, items // 2)}"
         ) from error
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether torch says with an error that memory has run out, of whatever device."""
+    return bool(re.search("out of memory|not enough memory|can't allocate memory", str(error)))
 
 
 @contextmanager
