@@ -341,8 +341,10 @@ def test_methods_by_name():
     made = [cli.make_method(name, 3.0) for name in cli.METHOD_NAMES]
     assert len({label for label, _ in made}) == len(made)
     assert {method.cfg for _, method in made} == {3.0}
-    with pytest.raises(ValueError, match='unknown method "SDS".*methods: sds, rfds, rfds-rev'):
-        cli.make_method("SDS", 3.0)
+    with pytest.raises(
+        ValueError, match='unknown method "SDSS"; did you mean "sds".*methods: sds, rfds, rfds-rev'
+    ):
+        cli.make_method("SDSS", 3.0)
 
 
 # ---- priors without a world, long prompts, narrow consoles ---------------------------------------
