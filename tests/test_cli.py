@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -15,10 +16,19 @@ from PIL import Image
 from pipelines import make_pipe
 from typer.testing import CliRunner
 
-from dsd_lab import DSD, SDS, DSDStar, ImageSet, cli, compare, ddim, load_prior
+from dsd_lab import DSD, SDS, DSDStar, ImageSet, Scene, checkpoint, cli, compare, ddim, load_prior
 from dsd_lab.course.execute import execute
-from dsd_lab.files import LONGEST, file_names, prepare_folder, slug, write_file
+from dsd_lab.files import (
+    LONGEST,
+    file_names,
+    prepare_folder,
+    read_json,
+    slug,
+    write_file,
+    write_json,
+)
 from dsd_lab.metrics.features import MissingWeights
+from dsd_lab.scene import GridField
 from dsd_lab.studies.report import deviations, table_text, write_report
 
 METHODS = ["--method", "sds", "--method", "dsd", "--method", "dsd-star"]
@@ -533,6 +543,19 @@ def test_a_home_is_expanded_wherever_something_is_written(tmp_path, monkeypatch)
     assert prepare_folder("~/new") == tmp_path / "new"
     assert write_file("~/new/a.txt", "here").read_text() == "here"
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.txt"]
+    scene = Scene(GridField(8))
+    assert scene.save("~/scene.safetensors") == tmp_path / "scene.safetensors"
+    assert Scene.load("~/scene.safetensors").field.resolution == 8
+    checkpoint.save("~/run.safetensors", {"x": torch.ones(2)}, {})
+    assert set(checkpoint.load("~/run.safetensors", {})) == {"x"}
+    assert write_json("~/a.json", [1]) and read_json("~/a.json", "") == [1]
+
+
+def test_no_place_in_the_library_expands_a_home_itself():
+    """Where nobody knows the home folder, `Path.expanduser` raises; `files.expanded` does not."""
+    library = Path(cli.__file__).parent
+    texts = {file: file.read_text(encoding="utf-8") for file in library.rglob("*.py")}
+    assert [file.name for file, text in texts.items() if "expanduser" in text] == ["files.py"]
 
 
 def test_the_report_escapes_what_is_not_its_own(prior, tmp_path):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..files import expanded
+
 # 4 x 4 blocks of 3 channels: 48 features, fewer than the 64 samples that a covariance is estimated
 # from
 SIDE = 4
@@ -116,7 +118,7 @@ def _weights(given: str | Path | None, name: str, what: str, source: str) -> Pat
     Raises MissingWeights, saying where to get it and where to put it, if it is not there, and
     RuntimeError if it is another file.
     """
-    path = Path(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = expanded(given) if given else Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
         raise MissingWeights(
             f"{what} needs the weights {name}, which are not here; "

@@ -193,7 +193,9 @@ def load_novel_view(
         weights = load_file(folder / part / files[part][0])
     except Exception as error:  # diffusers and transformers raise many kinds
         why = damage(folder) or one_line(error)
-        raise ValueError(f"{folder} cannot be read as a pipeline like Zero-1-to-3: {why}") from error
+        raise ValueError(
+            f"{folder} cannot be read as a pipeline like Zero-1-to-3: {why}"
+        ) from error
     check_complete(unet, folder / "unet")
     network = NovelViewNetwork(unet, image_encoder, _linear(weights, folder / part))
     return NovelViewPrior(network, vae, scheduler, name or folder.resolve().name, device, dtype)

@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
 from ...cameras import Camera
-from ...files import slug, write_whole
+from ...files import expanded, slug, write_whole
 from ..shipped import read_shipped
 from .render import render
 from .toys import KINDS, Toys
@@ -66,7 +66,7 @@ def rendered_views(toys: Toys, cameras: tuple[Camera, ...]) -> Tensor:
 
 def cached_views(toys: Toys, cameras: tuple[Camera, ...]) -> Tensor:
     """`rendered_views`, from the cache if they are in it. Warns if it cannot be written."""
-    folder = Path(os.environ.get("DSD_LAB_CACHE") or platformdirs.user_cache_dir("dsd_lab"))
+    folder = expanded(os.environ.get("DSD_LAB_CACHE") or platformdirs.user_cache_dir("dsd_lab"))
     file = folder / f"toybox-v{VERSION}-{_digest(toys, cameras)[:16]}.npz"
     try:
         with np.load(file, allow_pickle=False) as content:
