@@ -248,9 +248,33 @@ FAULTS = [
         "test_family",
     ),
     Fault(
+        "failed-step-keeps-its-moments",
+        "restore(self.optimizer, optimizer)\n            draws()",
+        "draws()",
+        "test_distill",
+    ),
+    Fault(
+        "failed-step-keeps-its-draws",
+        "generator.set_state(state)\n\n        return back",
+        "pass\n\n        return back",
+        "test_distill",
+    ),
+    Fault(
+        "path-goes-on-from-nan",
+        "check_finite(predictions[-1], len(points), t)",
+        "pass",
+        "test_sampling",
+    ),
+    Fault(
+        "variant-of-fp16-alone",
+        "return min(found, key=",
+        'return "fp16" if "fp16" in found else min(found, key=',
+        "test_pipeline",
+    ),
+    Fault(
         "vsd-network-trains-the-picture",
-        "self.loss(x.detach(), t, n).backward()",
-        "self.loss(x, t, n).backward()",
+        "loss = self.loss(x.detach(), t, n)",
+        "loss = self.loss(x, t, n)",
         "test_family",
     ),
     Fault(

@@ -4,7 +4,6 @@ import signal
 
 import pytest
 import torch
-
 from helpers import same_tensors
 
 from dsd_lab import CFD, DSD, SDS, VSD, DSDStar, distill, distill_images

@@ -52,7 +52,7 @@ class Loop:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """A step within it is taken whole or not at all: whatever stops it, the run is as before."""
+        """A step within it is taken whole or not at all: if it fails, the run is as before."""
         undo = self.undo()
         try:
             yield
