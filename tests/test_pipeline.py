@@ -493,9 +493,9 @@ def shards(part, copy, variant, old=False):
     ],
 )
 def test_weights_of_any_variant(variants, copy, sd):
-    for part, variant in variants.items():
+    for part, word in variants.items():
         (file,) = (copy / part).glob("*.safetensors")
-        file.rename(file.with_suffix(f".{variant}.safetensors"))
+        file.rename(file.with_suffix(f".{word}.safetensors"))
     prior = load_prior(copy, device="cpu")
     got, want = (p.predict_noise(sd.noise([0]), 500, sd.condition("a cat")) for p in (prior, sd))
     assert torch.equal(got, want)

@@ -103,7 +103,10 @@ def _trajectories(
     title: str,
 ) -> Figure:
     """`trajectories` as a still."""
-    figure, axes = axes_of(prior, 0, cond, limit, title)
+    figure = Figure(figsize=(5.2, 5.2), dpi=100)
+    axes = figure.add_axes((0.07, 0.06, 0.9, 0.87))
+    shade(axes, prior, 0, cond, limit)
+    axes.set_title(title, fontsize=10)
     for (name, path), dash in zip(
         paths.items(), itertools.cycle(("-", ":", "--", "-.")), strict=False
     ):
