@@ -40,12 +40,7 @@ class NoiseSchedule:
             raise ValueError(
                 "alphas_cumprod must be a 1-D tensor that falls strictly within 1 > ... >= 0"
             )
-        if acp[-1] == 0 and self.prediction_type == "epsilon":
-            raise ValueError(
-                "an epsilon prediction at a level of pure noise says nothing of the picture: a "
-                "schedule that ends in pure noise (rescale_betas_zero_snr, or a last beta of 1) "
-                "goes with v_prediction or sample"
-            )
+        check_end(acp, self.prediction_type)
         object.__setattr__(self, "alphas_cumprod", acp.to(torch.float64))
 
     @classmethod
@@ -57,12 +52,7 @@ class NoiseSchedule:
         matching, and for epsilon predictions with zero terminal SNR.
         """
         config = scheduler if isinstance(scheduler, Mapping) else scheduler.config
-        if flow := told_flow(config):
-            raise ValueError(
-                f"the scheduler is of flow matching ({flow}), whose levels are x_t = (1 - s) x0 + "
-                "s eps and not those of its betas; give a pipeline of epsilon, v_prediction or "
-                "sample predictions"
-            )
+        refuse_flow(config)
         prediction = config.get("prediction_type", "epsilon")
         acp = torch.cumprod(1 - _betas(config), dim=0)
         if config.get("rescale_betas_zero_snr"):
@@ -172,3 +162,23 @@ def told_flow(config: Mapping) -> str:
         return f"prediction_type {config['prediction_type']}"
     kind = str(config.get("_class_name", ""))
     return kind if "FlowMatch" in kind or "SCM" in kind else ""
+
+
+def refuse_flow(config: Mapping) -> None:
+    """Raises ValueError for a scheduler of flow matching."""
+    if flow := told_flow(config):
+        raise ValueError(
+            f"the scheduler is of flow matching ({flow}), whose levels are x_t = (1 - s) x0 + "
+            "s eps and not those of its betas; give a pipeline of epsilon, v_prediction or "
+            "sample predictions"
+        )
+
+
+def check_end(acp: Tensor, prediction: str) -> None:
+    """Raises ValueError for epsilon predictions on levels that end in pure noise."""
+    if acp[-1] == 0 and prediction == "epsilon":
+        raise ValueError(
+            "an epsilon prediction at a level of pure noise says nothing of the picture: a "
+            "schedule that ends in pure noise (rescale_betas_zero_snr, or a last beta of 1) "
+            "goes with v_prediction or sample"
+        )

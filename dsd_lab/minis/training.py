@@ -269,13 +269,7 @@ class Training:
         self.scaler.scale(value).backward()
         self.scaler.unscale_(self.adam)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        # in fp16 the scaler leaves such a step out, and scales less, as long as it can
-        if not bool(norm.isfinite()) and self.scaler.get_scale() <= 1:
-            raise ValueError(
-                f"the loss or its gradient is not finite at step {self.step + 1} of the "
-                f"{self.name}; {self.file} holds the step before; lower the learning rate, or "
-                'give precision "no"'
-            )
+        check_finite(norm, self)
         for group in self.adam.param_groups:
             group["lr"] = self.lr * rate(self.step, self.steps)
         self.whole = False
@@ -287,3 +281,14 @@ class Training:
         average([*self.averaged.parameters()], [*self.network.parameters()], None)
         self.whole = True
         return value.detach()
+
+
+def check_finite(norm: Tensor, training: Training) -> None:
+    """Raises ValueError for a gradient that is not finite, before a step is made of it."""
+    # in fp16 the scaler leaves such a step out, and scales less, as long as it can
+    if not bool(norm.isfinite()) and training.scaler.get_scale() <= 1:
+        raise ValueError(
+            f"the loss or its gradient is not finite at step {training.step + 1} of the "
+            f"{training.name}; {training.file} holds the step before; lower the learning rate, or "
+            'give precision "no"'
+        )
