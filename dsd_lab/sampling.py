@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .priors import Condition, Prediction, Prior
+from .shapes import Batch
 from .threads import one_thread
 
 
@@ -82,7 +83,7 @@ def check_levels(levels: Sequence[int] | Tensor, prior: Prior, falling: bool) ->
 
 def ddim(
     prior: Prior,
-    noise: Tensor,
+    noise: Batch,
     cond: Condition,
     steps: int = 50,
     cfg: float = 7.5,
@@ -102,7 +103,7 @@ def ddim(
 
 def ddim_invert(
     prior: Prior,
-    x: Tensor,
+    x: Batch,
     cond: Condition,
     steps: int = 50,
     cfg: float = 1.0,
@@ -132,7 +133,7 @@ def check_finite(prediction: Prediction, step: int, t: Tensor) -> None:
 
 
 @torch.no_grad()
-def _follow(prior: Prior, x_t: Tensor, cond: Condition, cfg: float, levels: Tensor) -> Trajectory:
+def _follow(prior: Prior, x_t: Batch, cond: Condition, cfg: float, levels: Tensor) -> Trajectory:
     points, predictions = [], []
     with one_thread(prior.unet):
         for t in levels:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .checks import choice
+from .shapes import Batch
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -104,21 +105,21 @@ class NoiseSchedule:
         values = getattr(self, name)[self.check(t).cpu()].to(like.device, like.dtype)
         return values.reshape(-1, *(1,) * (like.ndim - 1)) if values.ndim else values
 
-    def add_noise(self, x0: Tensor, t: int | Tensor, eps: Tensor) -> Tensor:
+    def add_noise(self, x0: Batch, t: int | Tensor, eps: Batch) -> Batch:
         """x_t = alpha x0 + sigma eps; x0 and eps (B, ...)."""
         return self.at("alpha", t, x0) * x0 + self.at("sigma", t, x0) * eps
 
     # What a network's output at (x_t, t) stands for. Both come from the native output, so that v
     # and sample prediction never divide by a small alpha. v = alpha eps - sigma x0.
 
-    def to_eps(self, output: Tensor, x_t: Tensor, t: int | Tensor) -> Tensor:
+    def to_eps(self, output: Batch, x_t: Batch, t: int | Tensor) -> Batch:
         """The noise in x_t, like x_t."""
         if self.prediction_type == "epsilon":
             return output
         a, s = self.at("alpha", t, x_t), self.at("sigma", t, x_t)
         return (x_t - a * output) / s if self.prediction_type == "sample" else a * output + s * x_t
 
-    def to_x0(self, output: Tensor, x_t: Tensor, t: int | Tensor) -> Tensor:
+    def to_x0(self, output: Batch, x_t: Batch, t: int | Tensor) -> Batch:
         """The clean picture behind x_t, like x_t."""
         if self.prediction_type == "sample":
             return output

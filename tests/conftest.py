@@ -22,6 +22,11 @@ import torch  # noqa: E402
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
+if "DSD_LAB_SHAPES" in os.environ:  # before the library is imported; see test_shapes
+    from jaxtyping import install_import_hook
+
+    install_import_hook("dsd_lab", "shape_checks.checked")
+
 
 @pytest.fixture
 def small_world():

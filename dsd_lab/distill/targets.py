@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from ..shapes import Batch
 
 
 class Targets:
@@ -14,7 +17,7 @@ class Targets:
     Source: iterative dataset updates, as in Instruct-NeRF2NeRF (arXiv 2303.12789).
     """
 
-    def __init__(self, like: Tensor):
+    def __init__(self, like: Batch):
         self.values = torch.zeros_like(like)
         self.held = torch.zeros(len(like), dtype=torch.bool)
         self.order = torch.zeros(0, dtype=torch.int64)
@@ -29,7 +32,7 @@ class Targets:
         views, self.order = self.order[:count].unique(), self.order[count:]
         return views
 
-    def hold(self, views: Tensor, values: Tensor) -> None:
+    def hold(self, views: Int[Tensor, "batch"], values: Batch) -> None:
         """Hold these views' targets, (n, *shape), from now on."""
         self.values[views], self.held[views] = values, True
 
@@ -39,7 +42,7 @@ class Targets:
         chosen = torch.randperm(len(held), generator=generator)[:count]
         return held[chosen].sort().values
 
-    def loss(self, views: Tensor, x: Tensor) -> Tensor:
+    def loss(self, views: Int[Tensor, "batch"], x: Batch) -> Float[Tensor, ""]:
         """|x - target|^2 / 2, summed over elements, mean over views; its gradient in x is that of
         the method, over the number of views, where x is still what the method was asked about.
         """

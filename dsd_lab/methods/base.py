@@ -12,6 +12,7 @@ from torch import Tensor
 from ..draws import Draws
 from ..priors import Condition, Prediction, Prior, Query, check_cfg, guidance_terms, guide
 from ..schedule import NoiseSchedule
+from ..shapes import Batch, Times
 from .repulsion import repel_groups
 from .state import State
 
@@ -79,21 +80,21 @@ class Method(ABC):
         ]
         return f"{self.name}({', '.join(changed)})" if changed else self.name
 
-    def begin(self, prior: Prior, cond: Condition, e_star: Tensor, steps: int) -> State:
+    def begin(self, prior: Prior, cond: Condition, e_star: Batch, steps: int) -> State:
         """The state of a new run of `steps` gradients from starting noise e_star, (B, *shape)."""
         return State(prior, cond, e_star, steps)
 
     @abstractmethod
     def gradient(
-        self, state: State, x: Tensor, step: int, draws: Draws
-    ) -> tuple[Tensor, Tensor, State]:
+        self, state: State, x: Batch, step: int, draws: Draws
+    ) -> tuple[Batch, Times, State]:
         """The descent gradient at x in the prior's space, (B, *shape), the timesteps at which the
         prior was asked, (B,), and the state for the next step.
         """
 
     def descent(
-        self, state: State, x: Tensor, step: int, draws: Draws
-    ) -> tuple[Tensor, Tensor, State]:
+        self, state: State, x: Batch, step: int, draws: Draws
+    ) -> tuple[Batch, Times, State]:
         """What `gradient` returns, less `repulsion` sigma_t^3 R: SDS's share of RSD's force."""
         g, t, state = self.gradient(state, x, step, draws)
         if self.repulsion:
@@ -110,17 +111,17 @@ class Method(ABC):
         each = self.evaluations(prior)
         return each.begin + steps * each.step
 
-    def start(self, state: State) -> Tensor:
+    def start(self, state: State) -> Batch:
         """x0hat(e*, T - 1), the guided prediction that the ODE starts with: (B, *shape)."""
         return first_prediction(state.prior, state.cond, state.e_star, self.cfg).x0
 
 
-def first_prediction(prior: Prior, cond: Condition, e_star: Tensor, cfg: float) -> Prediction:
+def first_prediction(prior: Prior, cond: Condition, e_star: Batch, cfg: float) -> Prediction:
     """The guided prediction at e*, where the ODE starts: at the noisiest timestep T - 1."""
     return prior.predict_guided(e_star, len(prior.schedule) - 1, cond, cfg)
 
 
-def guided_noises(state: State, *points: tuple[Tensor, Tensor, float]) -> list[Tensor]:
+def guided_noises(state: State, *points: tuple[Batch, Times, float]) -> list[Batch]:
     """e_g at several points (x_t, t, cfg), from one call of the network: each (B, *shape)."""
     answers = state.prior.predict_many(
         [Query(x_t, t, state.cond, guidance_terms(cfg, state.cond)) for x_t, t, cfg in points]
@@ -129,11 +130,11 @@ def guided_noises(state: State, *points: tuple[Tensor, Tensor, float]) -> list[T
 
 
 def invert(
-    x: Tensor,
+    x: Batch,
     levels: Tensor,
     schedule: NoiseSchedule,
     predict: Callable[[Tensor, Tensor], Prediction],
-) -> Tensor:
+) -> Batch:
     """DDIM upwards, each item on its own levels (K, B): from x, taken as the point at levels[0], to
     the point at levels[-1].
 
@@ -150,6 +151,6 @@ def cost(cfg: float) -> int:
     return len(guidance_terms(cfg))
 
 
-def same_t(t: int, like: Tensor) -> Tensor:
+def same_t(t: int, like: Tensor) -> Times:
     """One timestep for every item of a batch: int64 (B,)."""
     return torch.full((len(like),), t, dtype=torch.int64)

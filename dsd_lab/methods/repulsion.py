@@ -4,12 +4,13 @@ import math
 from collections.abc import Hashable, Sequence
 
 import torch
-from torch import Tensor
+
+from ..shapes import Batch
 
 FEWEST = 3  # the kernel's width is that of a median over log(N - 1)
 
 
-def repel(x: Tensor, width: float | None = None) -> Tensor:
+def repel(x: Batch, width: float | None = None) -> Batch:
     """R of each of N particles (N, *shape), away from the near ones: (N, *shape).
 
         R_i = sum_{j != i} k_ij 2 (x_i - x_j) / h / sum_{j != i} k_ij,    k_ij = exp(-d_ij^2 / h)
@@ -27,7 +28,7 @@ def repel(x: Tensor, width: float | None = None) -> Tensor:
     return (2 / h * (flat - k @ flat)).reshape(x.shape)
 
 
-def repel_groups(x: Tensor, groups: Sequence[Hashable]) -> Tensor:
+def repel_groups(x: Batch, groups: Sequence[Hashable]) -> Batch:
     """R among the items of each group, like x."""
     force = torch.zeros_like(x)
     for name in dict.fromkeys(groups):

@@ -7,11 +7,13 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..checks import number
 from ..draws import Draws
 from ..schedule import NoiseSchedule
+from ..shapes import Batch, Times
 from .base import Method
 from .state import State
 
@@ -23,13 +25,13 @@ class RandomMethod(Method):
     def range_at(self, step: int, steps: int, schedule: NoiseSchedule) -> tuple[int, int]:
         """The lowest and the highest t of a step."""
 
-    def draw_t(self, state: State, step: int, draws: Draws) -> Tensor:
+    def draw_t(self, state: State, step: int, draws: Draws) -> Times:
         """t ~ U{lowest..highest} of each seed for a step: int64 (B,)."""
         return draws.timesteps(*self.range_at(step, state.steps, state.schedule))
 
     def draw_point(
-        self, state: State, x: Tensor, step: int, draws: Draws
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, state: State, x: Batch, step: int, draws: Draws
+    ) -> tuple[Times, Batch, Batch]:
         """t (B,), n ~ N(0, I) and x_t = alpha_t x + sigma_t n, both (B, *shape)."""
         t, n = self.draw_t(state, step, draws), draws.normal()
         return t, n, state.schedule.add_noise(x, t, n)
@@ -110,7 +112,9 @@ def between(first: float, last: float, progress: float, schedule: NoiseSchedule)
     return level(first + (last - first) * progress, schedule)
 
 
-def noisier(t: Tensor, lowest: int, shift: float, u: Tensor, schedule: NoiseSchedule) -> Tensor:
+def noisier(
+    t: Times, lowest: int, shift: float, u: Float[Tensor, "batch"], schedule: NoiseSchedule
+) -> Times:
     """t' = t + floor( u min(shift (t - lowest), T - 1 - t) ) of each item: int64 (B,).
 
     u: (B,), in [0, 1]. The range is clamped before the random factor, so t' = T - 1 only for u = 1.
@@ -119,7 +123,7 @@ def noisier(t: Tensor, lowest: int, shift: float, u: Tensor, schedule: NoiseSche
     return t + (u * reach).floor().long()
 
 
-def at_ratio(t: Tensor, rho: float, schedule: NoiseSchedule) -> Tensor:
+def at_ratio(t: Times, rho: float, schedule: NoiseSchedule) -> Times:
     """The lowest t' with r_t' >= r_t / rho of each item, or the noisiest level: int64 (B,).
 
     So r_t / r_t' is rho, or a little less; only where r_t / rho lies beyond the schedule it is more.
@@ -130,7 +134,7 @@ def at_ratio(t: Tensor, rho: float, schedule: NoiseSchedule) -> Tensor:
 
 
 def unit_gain(
-    t: Tensor, t_prime: Tensor, rho: float, schedule: NoiseSchedule, like: Tensor
+    t: Times, t_prime: Times, rho: float, schedule: NoiseSchedule, like: Tensor
 ) -> Tensor:
     """r_t / (1 - r_t / r_t'), shaped to multiply `like`: with this weight the difference of two
     levels moves x the whole way. At the top of the schedule, where r_t / r_t' is above rho, the gain

@@ -10,7 +10,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+
+from ..shapes import Batch, Images, Table
 
 RADIUS = 0.1  # a mode counts as reached by pictures at most this far from it
 WHITE = 250 / 255  # a pixel with all channels above it is background
@@ -21,13 +24,13 @@ def exact(images: Tensor) -> Tensor:
     return images.detach().cpu().flatten(1).double()
 
 
-def distances(images: Tensor, others: Tensor) -> Tensor:
+def distances(images: Float[Tensor, first * shape], others: Float[Tensor, second * shape]) -> Table:
     """RMSE per channel between every pair: images (B, ...), others (N, ...) -> float64 (B, N)."""
     a, b = exact(images), exact(others)
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist") / math.sqrt(a.shape[1])
 
 
-def apart(images: Tensor, reference: Tensor) -> Tensor:
+def apart(images: Batch, reference: Batch) -> Float[Tensor, batch]:
     """RMSE between the pictures of two equally long batches, one by one: float64 (B,)."""
     return (exact(images) - exact(reference)).square().mean(1).sqrt()
 
@@ -56,7 +59,7 @@ def distinct(mode: Tensor) -> int:
     return len(mode[mode >= 0].unique())
 
 
-def saturation(images: Tensor) -> float:
+def saturation(images: Images) -> float:
     """Mean HSV saturation, (max - min) / max over the channels, of the pixels that are not white;
     images (B, 3, H, W).
     """
@@ -66,7 +69,7 @@ def saturation(images: Tensor) -> float:
     return float(values.double().mean()) if len(values) else 0.0
 
 
-def clipped(images: Tensor) -> float:
+def clipped(images: Images) -> float:
     """Share of channel values at 0 or 1 among the pixels that are not white: what a decoder has cut
     off; images (B, 3, H, W).
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..schedule import NoiseSchedule
+from ..shapes import Latents
 
 
 def autoencoder_loss(network: nn.Module, pictures: Tensor, noise: Tensor) -> Tensor:
@@ -25,7 +26,7 @@ def autoencoder_loss(network: nn.Module, pictures: Tensor, noise: Tensor) -> Ten
 def denoising_loss(
     network: nn.Module,
     schedule: NoiseSchedule,
-    x0: Tensor,
+    x0: Latents,
     conditions: Sequence[Tensor | None],
     generator: torch.Generator,
     gamma: float | None,

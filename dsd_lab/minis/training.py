@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import PartialState
@@ -35,6 +35,7 @@ Loss = Callable[[nn.Module, torch.Generator], Tensor]
 Latents = tuple[Tensor, Tensor]  # two for each picture; which, the task says
 
 
+@runtime_checkable
 class Task(Protocol):
     """A kind of mini, as `train` sees it. A task holds no weights and can be trained many times."""
 

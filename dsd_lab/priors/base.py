@@ -18,6 +18,7 @@ from ..cameras import Camera
 from ..checks import batch_of, number
 from ..draws import starting_noise
 from ..schedule import NoiseSchedule
+from ..shapes import Batch
 from ..worlds import World
 from .condition import Cameras, Condition, Texts, agreed, chosen_cameras, resolved
 from .device import pick_device
@@ -181,7 +182,7 @@ class Prior(ABC):
         """How many items a query puts through the network."""
         return len(query.x) * len(query.terms)
 
-    def noise(self, seeds: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    def noise(self, seeds: Sequence[int], dtype: torch.dtype | None = None) -> Batch:
         """The starting noise e* of each seed: (B, *shape)."""
         return starting_noise(seeds, self.shape, dtype or self.dtype, self.device)
 
@@ -199,15 +200,15 @@ class Prior(ABC):
             for query, of_query in zip(queries, outputs, strict=True)
         ]
 
-    def predict(self, x: Tensor, t: Time, cond: Condition, terms=TERMS) -> dict[str, Prediction]:
+    def predict(self, x: Batch, t: Time, cond: Condition, terms=TERMS) -> dict[str, Prediction]:
         """The predictions of some terms at (x, t)."""
         return self.predict_many([Query(x, t, cond, terms)])[0]
 
-    def predict_guided(self, x: Tensor, t: Time, cond: Condition, cfg: float = 1.0) -> Prediction:
+    def predict_guided(self, x: Batch, t: Time, cond: Condition, cfg: float = 1.0) -> Prediction:
         """The guided prediction at (x, t): eps and x0, each (B, *shape)."""
         return guide(self.predict(x, t, cond, guidance_terms(cfg, cond)), cfg)
 
-    def predict_noise(self, x: Tensor, t: Time, cond: Condition, cfg: float = 1.0) -> Tensor:
+    def predict_noise(self, x: Batch, t: Time, cond: Condition, cfg: float = 1.0) -> Batch:
         """The guided noise prediction e_g(x, t): (B, *shape)."""
         return self.predict_guided(x, t, cond, cfg).eps
 

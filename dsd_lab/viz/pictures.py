@@ -19,7 +19,7 @@ MARGIN = 0.1  # inches around a figure's contents
 NARROWEST = 2.6  # inches, for a figure with a line of text across it
 
 
-def montage(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+def montage(rows: Sequence[Tensor | Sequence[Tensor]]) -> Tensor:
     """Rows of pictures (3, H, W) in [0, 1] as one picture (H', W', 3), white between them."""
     height, width = rows[0][0].shape[1:]
     gap = max(1, round(GAP * height))
@@ -33,7 +33,7 @@ def montage(rows: Sequence[Sequence[Tensor]]) -> Tensor:
 
 
 def sheet(
-    rows: Mapping[str, Sequence[Tensor]],
+    rows: Mapping[str, Tensor | Sequence[Tensor]],
     columns: Sequence[str] = (),
     title: str = "",
     credit: str = "",

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from ..checks import did_you_mean, folded
 
 
+@runtime_checkable
 class World(Protocol):
     """Pictures under prompts, and whom to credit; each kind says which are a prompt's."""
 
