@@ -36,11 +36,6 @@ def restore(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, to keep whatever is written into them."""
-    return {name: tensor.clone() for name, tensor in tensors.items()}
-
-
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors under "prefix.name"."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}

@@ -5,7 +5,7 @@ A seed draws the same bits alone and in any batch, on any device and in any dtyp
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -57,32 +57,13 @@ class Draws:
     ):
         self.shape, self.dtype, self.device = shape, dtype, device
         self.generators = [run_generator(seed) for seed in check_seeds(seeds)]
-        self._before: list[Tensor] | None = None
-
-    def undo(self) -> Callable[[], None]:
-        """What puts the generators back to where they are now. Their states, which are large, are
-        taken at the first draw only.
-        """
-        self._before = None
-
-        def back():
-            for generator, state in zip(self.generators, self._before or (), strict=False):
-                generator.set_state(state)
-
-        return back
-
-    def _drawn(self) -> None:
-        if self._before is None:
-            self._before = [generator.get_state() for generator in self.generators]
 
     def uniform(self) -> Tensor:
         """U[0, 1) for each entry: float64 (B,), on the CPU, where timesteps are made."""
-        self._drawn()
         return torch.cat([torch.rand(1, generator=g, dtype=torch.float64) for g in self.generators])
 
     def normal(self) -> Tensor:
         """N(0, I) for each entry: (B, *shape)."""
-        self._drawn()
         draw = [torch.randn(self.shape, generator=g) for g in self.generators]
         return torch.stack(draw).to(self.device, self.dtype)
 

@@ -14,14 +14,18 @@ class Turning(Loop):
     """A run of nothing, on a scene."""
 
     def __init__(self, steps):
-        super().__init__(steps)
+        super().__init__(GaussianMixture({"a": [[0.0]]}), steps)
         self.scene = Scene()
 
-    def __next__(self):
-        if self.index >= self.steps:
-            raise StopIteration
+    def step(self):
         self.index += 1
         return self.index
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
 
 
 def decoded(png):

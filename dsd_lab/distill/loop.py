@@ -5,32 +5,49 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor
 
 from ..checks import at_least, choice, positive
 from ..methods import Method
+from ..priors import Prior
+from ..threads import one_thread
 
 STARTS = ("zeros", "x0hat")
 OPTIMIZERS = ("adam", "plain")
 LEARNING_RATE = {"adam": 0.05, "plain": 1.0}
 
 
-class Loop:
+class Loop(ABC):
     """What can be driven step by step: iterating goes on where it stopped, and `finish()` drives it
     to its end.
 
-    A subclass gives `__next__`, which takes a step, adds 1 to `index` and raises StopIteration at
-    `steps`.
+    A subclass gives `step`, which adds 1 to `index` and returns what it yields, and its checkpoint.
     """
 
-    def __init__(self, steps: int):
-        self.steps, self.index = steps, 0
+    def __init__(self, prior: Prior, steps: int):
+        self.prior, self.steps, self.index = prior, steps, 0
 
     def __iter__(self):
         return self
+
+    def __next__(self):
+        if self.finished:
+            raise StopIteration
+        with one_thread(self.prior.unet):
+            self.prepare()
+            with self.whole():
+                return self.step()
+
+    def prepare(self) -> None:
+        """What comes before a step and is no part of it."""
+
+    @abstractmethod
+    def step(self):
+        """Take a step, and return a record of it."""
 
     def finish(self, progress: Callable[[Loop], None] | None = None):
         """Drive the run to its end and return it; Ctrl-C stops it after the step under way, with
@@ -46,18 +63,24 @@ class Loop:
                     break
         return self
 
-    def undo(self) -> Callable[[], None]:
-        """What puts all that a step changes back to how it is now."""
-        raise NotImplementedError
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that a run of the same settings needs to go on from here, to the bit: a flat dict of
+        copied tensors.
+        """
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state_dict`, which is copied, of a run with the same settings."""
 
     @contextmanager
     def whole(self) -> Iterator[None]:
         """A step within it is taken whole or not at all: if it fails, the run is as before."""
-        undo = self.undo()
+        before = self.state_dict()
         try:
             yield
         except BaseException:
-            undo()
+            self.load_state_dict(before)
             raise
 
     @property

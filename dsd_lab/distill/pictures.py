@@ -1,17 +1,16 @@
 """The optimisation loop on pictures and points: a method's gradient, one item a seed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..checkpoint import copied, flatten, part, prefixed, restore
+from ..checkpoint import flatten, part, prefixed, restore
 from ..draws import Draws, check_seeds
 from ..methods import Method
 from ..methods.repulsion import check_groups
 from ..priors import Condition, Prior
-from ..threads import one_thread
 from .loop import REMEDY, Loop, asks, check_finite, check_settings
 
 
@@ -50,8 +49,8 @@ class Run(Loop):
         refresh: int,
         dtype: torch.dtype | None,
     ):
-        super().__init__(steps)
-        self.prior, self.cond, self.method, self.seeds = prior, cond, method, check_seeds(seeds)
+        super().__init__(prior, steps)
+        self.cond, self.method, self.seeds = cond, method, check_seeds(seeds)
         self.refresh = refresh
         if len(cond) not in (1, len(self.seeds)):
             raise ValueError(
@@ -75,12 +74,7 @@ class Run(Loop):
             "cfg": method.cfg,
             "refresh": refresh,
         }
-        # foreach=False: one tensor, and the fused paths would differ in their last bits
-        self.optimizer = (
-            torch.optim.Adam([self.x], lr=lr, betas=(0.9, 0.99), foreach=False)
-            if optimizer == "adam"
-            else torch.optim.SGD([self.x], lr=lr, foreach=False)
-        )
+        self.optimizer = optimizer_of(self.x, optimizer, lr)
         if not bool(self.x.isfinite().all()):
             raise ValueError(f"the start is not finite: check it, and the prior; {REMEDY}")
         self.target = self.x.clone()
@@ -98,14 +92,7 @@ class Run(Loop):
         return start.detach().to(self.e_star).clone()
 
     @torch.no_grad()
-    @one_thread()
-    def __next__(self) -> Step:
-        if self.finished:
-            raise StopIteration
-        with self.whole():
-            return self._step()
-
-    def _step(self) -> Step:
+    def step(self) -> Step:
         if self.index % self.refresh == 0:
             k = self.index // self.refresh
             g, t, state = self.method.descent(self.state, self.x, k, self.draws)
@@ -122,21 +109,6 @@ class Run(Loop):
             )
         self.index += 1
         return Step(self.index, self.t.clone(), self.x.clone(), self.gradient_rms.clone())
-
-    def undo(self) -> Callable[[], None]:
-        x, optimizer = self.x.clone(), copied(flatten(self.optimizer))
-        draws, state = self.draws.undo(), self.state.undo()
-        held = self.index, self.target, self.t, self.gradient_rms  # replaced, never written into
-
-        def back():
-            with torch.no_grad():
-                self.x.copy_(x)
-            restore(self.optimizer, optimizer)
-            draws()
-            self.state = state()
-            self.index, self.target, self.t, self.gradient_rms = held
-
-        return back
 
     @property
     def images(self) -> Tensor:
@@ -174,6 +146,13 @@ class Run(Loop):
         self.draws.load_state_dict(state)
         self.state = self.state.restored(part(state, "method"))
         restore(self.optimizer, part(state, "optimizer"))
+
+
+def optimizer_of(x: Tensor, name: str, lr: float) -> torch.optim.Optimizer:
+    """ "adam" (0.9, 0.99) or "plain". Not foreach: its fused paths differ in their last bits."""
+    if name == "plain":
+        return torch.optim.SGD([x], lr=lr, foreach=False)
+    return torch.optim.Adam([x], lr=lr, betas=(0.9, 0.99), foreach=False)
 
 
 def distill(

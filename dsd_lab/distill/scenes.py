@@ -4,7 +4,7 @@ into the field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -74,8 +74,8 @@ class SceneRun(Loop):
         settings: SceneSettings,
         field: Field | None = None,
     ):
-        super().__init__(settings.steps)
-        self.prior, self.method, self.settings = prior, method, settings
+        super().__init__(prior, settings.steps)
+        self.method, self.settings = method, settings
         self.conditioning, self.view = dict(conditioning), conditioning.get("image")
         field = GridField(settings.stages[0].resolution) if field is None else field
         self.scene = Scene(field, Occupancy(threshold=EMPTY)).to(prior.device)
@@ -86,17 +86,12 @@ class SceneRun(Loop):
             self.terms.append(Faithful(self.view.to(prior.device), settings.faithful))
         self.stage = begin_stage(self, 0)
 
-    @one_thread()
-    def __next__(self) -> SceneStep:
-        if self.finished:
-            raise StopIteration
+    def prepare(self) -> None:
         number = self.settings.stage_at(self.index)
         if number != self.stage.number:
             self.stage = begin_stage(self, number)
-        with self.whole():
-            return self._step()
 
-    def _step(self) -> SceneStep:
+    def step(self) -> SceneStep:
         stage, normals = self.stage, any(term.needs_normals for term in self.terms)
         views, x, rendering = stage.fit(self.index, normals)
         loss = stage.targets.loss(views, x)
@@ -112,9 +107,6 @@ class SceneRun(Loop):
         self.index += 1
         cameras = tuple(stage.cameras[i] for i in views.tolist())
         return SceneStep(self.index, cameras, rendering.rgb.detach(), stage.t.clone())
-
-    def undo(self) -> Callable[[], None]:
-        return undo_of(self)
 
     @property
     def header(self) -> dict[str, object]:
@@ -171,7 +163,6 @@ class SceneRun(Loop):
         return self
 
 
-@one_thread()
 def begin_stage(run: SceneRun, number: int) -> StageRun:
     """A stage at its beginning: its prior, the method's state for all its cameras, a new
     optimiser; the scene's grid gets its resolution.
@@ -183,7 +174,7 @@ def begin_stage(run: SceneRun, number: int) -> StageRun:
     e_star = F.avg_pool2d(run.e_star[None], block) * block
     e_star = e_star.expand(len(cameras), *prior.shape).contiguous()
     cond = prior.condition(**run.conditioning, camera=cameras if prior.cameras else None)
-    with torch.no_grad():
+    with torch.no_grad(), one_thread(prior.unet):
         state = run.method.begin(prior, cond, e_star, asks(run.steps, settings.refresh))
     if run.scene.field.resolution not in (None, plan.resolution):
         run.scene.upsample(plan.resolution)
@@ -211,27 +202,6 @@ def check_step(run: SceneRun, what: str, *values: Tensor) -> None:
             "run is left as it was before the step; lower the weights of regularisers or faithful, "
             f"or {REMEDY}"
         )
-
-
-def undo_of(run: SceneRun) -> Callable[[], None]:
-    """What puts a run's scene and stage back to how they are now, if a step fails."""
-    stage, t, index = run.stage, run.stage.t, run.index
-    scene = checkpoint.copied(run.scene.state_dict())
-    optimizer = checkpoint.copied(checkpoint.flatten(stage.optimizer))
-    targets = checkpoint.copied(stage.targets.state_dict())
-    state, generator = stage.state.undo(), run.generator.get_state()
-
-    def back():
-        with torch.no_grad():
-            for name, value in run.scene.state_dict().items():
-                value.copy_(scene[name])
-        checkpoint.restore(stage.optimizer, optimizer)
-        stage.targets.load_state_dict(targets)
-        stage.state, stage.t = state(), t
-        run.generator.set_state(generator)
-        run.index = index
-
-    return back
 
 
 def adam_for(scene: Scene, lr: float) -> torch.optim.Adam:

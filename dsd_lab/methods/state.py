@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -52,10 +52,6 @@ class State:
                 for name, value in part.kept.items()
             }
         )
-
-    def undo(self) -> Callable[[], State]:
-        """What gives the state back as it is now, whatever comes: it is never changed in place."""
-        return lambda: self
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a run of the same settings needs to go on from here: a flat dict of tensors."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ...checkpoint import copied, flatten, part, prefixed, restore
+from ...checkpoint import flatten, part, prefixed, restore
 from ...draws import Draws
 from ...schedule import NoiseSchedule
 from ..state import State
@@ -50,10 +50,6 @@ class TrainedState(State):
                 "precision dtype=torch.float32"
             )
         self.adam.step()
-
-    def undo(self):
-        kept = copied(self.state_dict())
-        return lambda: self.restored(kept)
 
     def state_dict(self):
         weights = {name: weight.detach() for name, weight in self.weights.items()}
