@@ -253,7 +253,7 @@ def test_every_method_is_finite_where_the_last_level_is_pure_noise(name, late, z
             return
         method = replace(method, t_max=1.0 if isinstance(t_max, float) else (1.0, 0.5))
     assert zero_snr.schedule.ratio[-1] == torch.inf
-    run = distill(zero_snr, "a cat", method, [0, 1], 3)
+    run = distill(zero_snr, "a cat", method, [0, 1, 2], 3)
     assert run.finish().index == 3 and run.x.isfinite().all()
 
 
