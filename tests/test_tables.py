@@ -12,7 +12,7 @@ import torch
 from dsd_lab import load_prior
 from dsd_lab.cameras import HELD_OUT
 from dsd_lab.course import family, mini, objects, objects_joint, objects_mini, reconstructions
-from dsd_lab.metrics import judge_reconstructed_views, judge_views
+from dsd_lab.metrics import judge_reconstructed_views, judge_views, load_judge
 from dsd_lab.studies import Grid, study, summarise
 from dsd_lab.tasks import text_to_3d
 from dsd_lab.worlds import render
@@ -47,7 +47,8 @@ def test_the_family(tmp_path, name, methods, setting):
     settings = [grid.settings[setting]]
     study(load_prior("icons", size=32), Grid(some, grid.prompts, grid.seeds, settings), tmp_path)
     shipped = {(s.method, s.settings["cfg"]): asdict(s) for s in family.load()[name].values()}
-    for summary in summarise(tmp_path):
+    judge = load_judge("icons") if name == "family" else None
+    for summary in summarise(tmp_path, judge):
         same(asdict(summary), shipped[summary.method, summary.settings["cfg"]])
 
 

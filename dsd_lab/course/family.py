@@ -1,21 +1,26 @@
 """The measurements of lesson 04 that take too long for a notebook: `python -m
 dsd_lab.course.family`.
 
-Three studies on `icons` at 32 px, on prompts that no setting was chosen on; what they sum up to is
-written to family.json beside this file, with the command, versions and seconds. The studies'
-folders are kept where the command is told, so it can be stopped and goes on.
+Three studies on `icons` at 32 px, on prompts that no setting was chosen on; what they sum up to,
+and what the judge says of the family, is written to family.json beside this file, with the command,
+versions and seconds. The studies' folders are kept where the command is told, so it can be stopped
+and goes on.
 """
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
+from torch import Tensor
 
+from ..checks import choice
 from ..methods import ASD, DSD, SDS, VARIANTS
-from ..metrics import Estimate
+from ..metrics import Estimate, JudgeNetwork, kid, load_judge, precision_recall
 from ..priors import load_prior
-from ..studies import Grid, Setting, Summary, study, summarise
+from ..studies import Grid, Setting, Study, Summary, study, summarise
+from ..worlds import PictureWorld
 from .measured import Table
 
 TABLE = Table("family")
@@ -68,29 +73,61 @@ def measure(
     folder: Annotated[Path, typer.Argument(help="Where the studies are kept.")] = Path(
         "results/family"
     ),
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A study to run; the rows of the others stay as they are."),
+    ] = None,
 ) -> None:
     """Run the three studies, or what they still lack, and write family.json."""
-    prior, summaries = load_prior("icons", size=32), {}
-    for name, grid in GRIDS.items():
-        if not study(prior, grid, folder / name).finished:
+    wanted = [choice("study", name, GRIDS) for name in only or GRIDS]
+    prior, judge = load_prior("icons", size=32), load_judge("icons")
+    content = {} if len(wanted) == len(GRIDS) else TABLE.load()
+    for name in wanted:
+        done = study(prior, GRIDS[name], folder / name)
+        if not done.finished:
             typer.echo("stopped early; the same command goes on")
             raise typer.Exit(1)
-        summaries[name] = summarise(folder / name)
+        by = judge if name == "family" else None
+        content[name] = [asdict(s) for s in summarise(folder / name, by)]
+        if by:
+            content["judged"] = judged(done, prior.world, by)
     # in all calls, if it was stopped between
-    seconds = sum(s.seconds * s.prompts * s.seeds for rows in summaries.values() for s in rows)
-    content = {name: [asdict(s) for s in rows] for name, rows in summaries.items()}
+    rows = [row for name in GRIDS for row in content[name]]
+    seconds = sum(row["seconds"] * row["prompts"] * row["seeds"] for row in rows)
+    content.pop("about", None)
     TABLE.write({"prior": "icons, 32 px", "seconds": round(seconds)}, **content)
 
 
+def judged(done: Study, world: PictureWorld, judge: JudgeNetwork) -> dict[str, dict[str, Estimate]]:
+    """Each method's samples of all prompts together against all drawings of these prompts, in the
+    judge's features: precision, recall and unbiased KID, with their intervals.
+    """
+    data = torch.cat([*map(world.images, done.identity["prompts"])])
+    images: dict[str, list[Tensor]] = {}
+    for cell in done.cells:
+        images.setdefault(cell.method, []).append(cell.images)
+    found = {}
+    for method, parts in images.items():
+        samples = torch.cat(parts)
+        shares = precision_recall(samples, data, features=judge.features)
+        distance = kid(samples, data, whole=True, features=judge.features)
+        found[method] = {**shares._asdict(), "kid": distance}
+    return found
+
+
 def load() -> dict:
-    """family.json: {"about": ..., and for each study its `Summary`s by label, best first}."""
+    """family.json: {"about": ..., for each study its `Summary`s by label, best first, and "judged":
+    for each method of the family what `judged` returns}.
+    """
     content = TABLE.load()
+    found = content.pop("judged")
 
     def summary(row):
         return Summary(**{k: Estimate(*v) if isinstance(v, list) else v for k, v in row.items()})
 
     return {
         "about": content.pop("about"),
+        "judged": {m: {k: Estimate(*v) for k, v in row.items()} for m, row in found.items()},
         **{name: {r["label"]: summary(r) for r in rows} for name, rows in content.items()},
     }
 

@@ -2,6 +2,7 @@
 
 from .estimates import Estimate, bootstrap, jackknife, mean, stratified
 from .features import MissingWeights, blocks, clip_score, inception_fid, lpips
+from .judge_network import JudgeNetwork, label_accuracy, load_judge
 from .measures import (
     COSTS,
     MEASURES,
@@ -55,6 +56,7 @@ __all__ = [
     "MEASURES",
     "RADIUS",
     "Estimate",
+    "JudgeNetwork",
     "Measure",
     "MissingWeights",
     "ObjectReport",
@@ -86,6 +88,8 @@ __all__ = [
     "judge_views",
     "kid",
     "known_pictures",
+    "label_accuracy",
+    "load_judge",
     "lpips",
     "mean",
     "mean_pairwise",

@@ -143,6 +143,14 @@ MEASURES = (
         values=lambda s: s.same_mode,
         ceiling=1.0,
     ),
+    Measure(
+        "named",
+        "share of samples that the judge takes for their prompt, and not for spoiled",
+        ".0%",
+        needs="named",
+        values=lambda s: s.named,
+        ceiling=1.0,
+    ),
 )
 COSTS = (
     Measure("evaluations", "predictions by the prior, a seed", ".0f", "evaluations"),

@@ -107,7 +107,8 @@ class Samples:
     between: RMSE between samples (n, n). nearest, distance: the nearest of the prompt's pictures, a
     position among them, and how far it is, (n,). agreement: RMSE to the reference's result of the
     same seed; same_mode: whether its nearest picture is the same, (n,). pictures: how many the
-    prompt has. radius: within which one is reached. None where pictures or reference are unknown.
+    prompt has. radius: within which one is reached. named: whether a judge takes it for its prompt,
+    (n,). None where pictures, reference or judge are unknown.
     """
 
     between: Tensor
@@ -117,6 +118,7 @@ class Samples:
     same_mode: Tensor | None = None
     pictures: int | None = None
     radius: float = RADIUS
+    named: Tensor | None = None
 
     @classmethod
     def of(

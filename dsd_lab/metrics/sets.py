@@ -1,6 +1,7 @@
 """Sets of pictures against sets: precision and recall, coverage, Vendi, Frechet, KID."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,12 @@ from .pictures import check_pictures, distances, mean_pairwise
 # about the set
 FEWEST = 64
 WIDTH = 0.1  # RMSE at which Vendi's kernel has fallen to exp(-1/2)
+Features = Callable[[Tensor], Tensor]  # of pictures (n, 3, H, W): (n, d), such as a judge's
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Pictures as they are: their distances are RMSE."""
+    return images
 
 
 class PrecisionRecall(NamedTuple):
@@ -24,9 +31,11 @@ class PrecisionRecall(NamedTuple):
     recall: Estimate
 
 
-def precision_recall(images: Tensor, data: Tensor, k: int = 3) -> PrecisionRecall:
+def precision_recall(
+    images: Tensor, data: Tensor, k: int = 3, features: Features = pixels
+) -> PrecisionRecall:
     """Improved precision and recall of samples (n, 3, H, W) against data (m, 3, H, W), in pixel
-    space (RMSE).
+    space (RMSE), or in that of features.
 
     A set's manifold is the union of the balls around its members, each as wide as the distance to
     the member's k-th nearest other. precision: share of images in the data's manifold (bootstrap
@@ -35,8 +44,9 @@ def precision_recall(images: Tensor, data: Tensor, k: int = 3) -> PrecisionRecal
     """
     images, data = _two_sets(images, data, FEWEST, "precision and recall")
     _check_k(k)
-    between, among = distances(images, data), distances(images, images)
-    inside = (between <= _radii(distances(data, data), k)).any(1)
+    x, y = features(images), features(data)
+    between, among = distances(x, y), distances(x, x)
+    inside = (between <= _radii(distances(y, y), k)).any(1)
 
     def recall(i):
         return float((between[i] <= _radii(among[i][:, i], k)[:, None]).any(0).double().mean())
@@ -44,17 +54,18 @@ def precision_recall(images: Tensor, data: Tensor, k: int = 3) -> PrecisionRecal
     return PrecisionRecall(bootstrap(inside), jackknife(recall, len(images), ceiling=1.0))
 
 
-def coverage(images: Tensor, data: Tensor, k: int = 5) -> Estimate:
+def coverage(images: Tensor, data: Tensor, k: int = 5, features: Features = pixels) -> Estimate:
     """Share of data (m, 3, H, W) with one of the images (n, 3, H, W) no farther than its k-th
     nearest other datum.
 
-    In pixel space (RMSE), with a jackknife interval over images. Raises ValueError for fewer than
-    64 of either.
+    In pixel space (RMSE), or in that of features, with a jackknife interval over images. Raises
+    ValueError for fewer than 64 of either.
     Source: arXiv 2002.09797, eq. 6.
     """
     images, data = _two_sets(images, data, FEWEST, "coverage")
     _check_k(k)
-    near = distances(images, data) <= _radii(distances(data, data), k)
+    x, y = features(images), features(data)
+    near = distances(x, y) <= _radii(distances(y, y), k)
     return jackknife(lambda i: float(near[i].any(0).double().mean()), len(images), ceiling=1.0)
 
 
@@ -117,20 +128,20 @@ def frechet_distance(images: Tensor, data: Tensor) -> Estimate:
     return jackknife(lambda i: frechet(x[i].mean(0), x[i].T.cov(), *fixed), len(x))
 
 
-def kid(images: Tensor, data: Tensor, whole: bool = False) -> Estimate:
-    """Unbiased squared MMD with the kernel (x.y / d + 1)^3 on the mean colours of 4 x 4 blocks, d =
-    48.
+def kid(images: Tensor, data: Tensor, whole: bool = False, features: Features = blocks) -> Estimate:
+    """Unbiased squared MMD with the kernel (x.y / d + 1)^3 on d features, by default the mean
+    colours of 4 x 4 blocks, d = 48.
 
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean k(x_i, y_j)
 
     images (n, 3, H, W), data (m, 3, H, W), in [0, 1]. For small sets too, where it may be negative.
     whole: the data are all there is and not a sample of it (an exact prior's pictures), so their
     own mean includes i = j. With a jackknife interval over images. Raises ValueError for fewer than
-    3 images or 2 data. Source: arXiv 1801.01401, eq. 4, but in this feature space, not in
-    Inception's.
+    3 images or 2 data. Source: arXiv 1801.01401, eq. 4, but not in Inception's
+    features.
     """
     images, data = _two_sets(images, data, 3, "KID", 1 if whole else 2)
-    x, y = blocks(images), blocks(data)
+    x, y = features(images), features(data)
 
     def kernel(a, b):
         return (a @ b.T / a.shape[1] + 1) ** 3

@@ -106,7 +106,7 @@ def load_part(kind: type[nn.Module], pipeline: str, part: str) -> nn.Module:
     """A network of a shipped mini, or of a pipeline's folder. ValueError if that is not there."""
     folder = mini_folder(pipeline)
     if not (folder / part / "config.json").is_file():
-        shipped = ", ".join(sorted(mini.name for mini in MODELS.iterdir() if mini.is_dir()))
+        shipped = ", ".join(sorted(file.parent.name for file in MODELS.glob("*/model_index.json")))
         raise ValueError(
             f'no {part} in "{pipeline}"; allowed: {shipped}, or a folder with a pipeline\'s {part}'
         )

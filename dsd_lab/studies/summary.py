@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from ..metrics import (
     COSTS,
     MEASURES,
     Estimate,
+    JudgeNetwork,
     Measure,
     Samples,
     aligned,
@@ -30,9 +31,9 @@ class Summary:
     """One method at one setting, over the prompts that it has finished.
 
     Means over prompts of what `Report` says of one, vendi of `vendi_score`, and relative: modes
-    over DDIM's modes from the same seeds at the same cfg. Intervals are over seeds, stratified by
-    prompt; nan below 3 seeds. None where there is nothing to tell. evaluations and seconds: a
-    picture.
+    over DDIM's modes from the same seeds at the same cfg; named needs a judge. Intervals are over
+    seeds, stratified by prompt; nan below 3 seeds. None where there is nothing to tell. evaluations
+    and seconds: a picture.
     """
 
     method: str
@@ -52,17 +53,23 @@ class Summary:
     same_mode: Estimate | None
     evaluations: float
     seconds: float
+    named: Estimate | None = None
 
 
 COLUMNS = [m for m in (*MEASURES, *COSTS) if m.key in Summary.__dataclass_fields__]
 
 
-def summarise(path: str | Path) -> list[Summary]:
+def summarise(path: str | Path, judge: JudgeNetwork | None = None) -> list[Summary]:
     """Each method at each setting, best first: by modes, then distance; without known pictures by
     pairwise distance.
+
+    judge: of the prior's world, if its word on the samples is wanted.
     """
     groups: dict[tuple[str, str], dict[str, Finished]] = {}
     for cell in read(path).cells:
+        if judge is not None:
+            named = judge.named(cell.images, cell.prompt)
+            cell = cell._replace(samples=replace(cell.samples, named=named))
         groups.setdefault((cell.method, json.dumps(cell.settings)), {})[cell.prompt] = cell
     used = [(method, json.loads(text)) for method, text in groups]
     cells = list(groups.values())
