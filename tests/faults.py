@@ -631,6 +631,31 @@ FAULTS = [
         "return sharp * scale, soft",
         "test_train",
     ),
+    # ---- the judge
+    Fault(
+        "blurred-pictures-keep-their-label",
+        "torch.arange(count) < 2 * few",
+        "torch.arange(count) < few",
+        "test_judge",
+    ),
+    Fault(
+        "judge-wants-all-of-the-first",
+        "(best == label[:, None]).any(1)",
+        "(best == label[:, None]).all(1)",
+        "test_judge",
+    ),
+    Fault(
+        "kid-in-blocks-alone",
+        "x, y = features(images), features(data) def kernel",
+        "x, y = blocks(images), blocks(data)\n\n    def kernel",
+        "test_judge",
+    ),
+    Fault(
+        "views-of-a-toy-on-both-sides",
+        "back |= torch.isin(self.group, order",
+        "back |= torch.isin(torch.arange(len(self.group)), order",
+        "test_judge",
+    ),
 ]
 
 
