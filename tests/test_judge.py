@@ -80,14 +80,15 @@ def test_sets_of_spoiled_pictures_are_farther_from_the_data(drawings, judge):
 def test_a_larger_picture_is_averaged_over_blocks(drawings, judge):
     held = drawings.part(True)[0][:3]
     large = held.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    torch.testing.assert_close(judge.features(large), judge.features(held))
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(judge.features(large), judge.features(held), **close)
     assert judge.features(held).dtype == torch.float64
-    torch.testing.assert_close(judge.features(held)[1:2], judge.features(held[1:2]))
+    torch.testing.assert_close(judge.features(held)[1:2], judge.features(held[1:2]), **close)
 
 
 def test_the_head_reads_the_features(drawings, judge):
     held, label = drawings.part(True)
-    scores = judge.features(held) @ judge.head.weight.T + judge.head.bias
+    scores = judge.features(held).float() @ judge.head.weight.T + judge.head.bias
     names = [drawings.names[k] for k in label]
     for top in (1, 5):
         best = scores.argsort(1, descending=True)[:, :top]

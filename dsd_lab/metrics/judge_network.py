@@ -102,8 +102,7 @@ def label_accuracy(
 @lru_cache
 def load_judge(world: str | Path = "icons") -> JudgeNetwork:
     """The judge of a world, "icons", or one in a folder that `python -m dsd_lab.minis.train_judge`
-    wrote. Its weights are in float64, so that a picture's score is the same in every batch. Raises
-    ValueError if it is not there, or does not match its checksums.
+    wrote, in float32. Raises ValueError if it is not there, or does not match its checksums.
     """
     folder = MODELS / f"{world}-judge"
     folder = folder if folder.is_dir() else Path(world).expanduser()
@@ -111,6 +110,6 @@ def load_judge(world: str | Path = "icons") -> JudgeNetwork:
     config, weights = (
         read_shipped(folder / name, folder / CHECKSUMS, remedy) for name in (CONFIG, WEIGHTS)
     )
-    judge = JudgeNetwork(**json.loads(config)).double()
-    judge.load_state_dict({name: value.double() for name, value in load(weights).items()})
+    judge = JudgeNetwork(**json.loads(config))
+    judge.load_state_dict(load(weights))
     return judge.requires_grad_(False).eval()
