@@ -120,7 +120,7 @@ def load() -> dict:
     for each method of the family what `judged` returns}.
     """
     content = TABLE.load()
-    found = content.pop("judged")
+    found = content.pop("judged", {})
 
     def summary(row):
         return Summary(**{k: Estimate(*v) if isinstance(v, list) else v for k, v in row.items()})

@@ -4,8 +4,6 @@ A distance to the data is least for an average of the data. The judge has seen a
 pictures in its training, as a label of their own, so that they count as no picture of anything.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from functools import lru_cache

@@ -38,6 +38,7 @@ from ..metrics.judge_network import (
 )
 from ..priors import MODELS
 from ..worlds import icons, make_toys, render
+from ..worlds.shipped import checksum
 from ..worlds.toybox.toys import with_article
 from ..worlds.toybox.world import CREDIT, KINDS
 from .card import CARDS
@@ -221,9 +222,8 @@ def write(network: nn.Module, pictures: Pictures, minutes: float, folder: Path) 
     weights = {k: v.half().contiguous() for k, v in network.state_dict().items()}
     write_whole(folder / WEIGHTS, lambda place: save_file(weights, place))
     write_json(folder / CONFIG, {"labels": network.labels, "widths": network.widths})
-    digests = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in (WEIGHTS, CONFIG)}
-    lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
-    write_file(folder / CHECKSUMS, lines)
+    lines = (checksum((folder / name).read_bytes(), name) + "\n" for name in (WEIGHTS, CONFIG))
+    write_file(folder / CHECKSUMS, "".join(lines))
     facts = {
         "world": pictures.name,
         "pictures": len(pictures.label),
