@@ -10,11 +10,13 @@ from PIL import Image
 from dsd_lab import GaussianMixture, ddim
 from dsd_lab.course import family, objects
 from dsd_lab.methods import DSD, SDS
-from dsd_lab.metrics import Estimate
+from dsd_lab.metrics import Estimate, kid, load_judge
 from dsd_lab.metrics.scenes import ObjectReport
+from dsd_lab.minis.train_judge import blur
 from dsd_lab.scene import GridField, Scene
-from dsd_lab.studies import figures
+from dsd_lab.studies import Grid, figures
 from dsd_lab.viz import points
+from dsd_lab.worlds import icons
 
 
 def test_the_shipped_table_is_the_one_its_command_describes():
@@ -30,6 +32,39 @@ def test_the_shipped_table_is_the_one_its_command_describes():
             (len(grid.prompts), len(grid.seeds))
         }
     assert not {"a tree", "a mushroom"} & set(family.PROMPTS)  # on which settings were chosen
+
+
+def test_studies_that_are_not_asked_for_keep_their_rows(tmp_path, monkeypatch):
+    shipped, written = family.TABLE.load(), {}
+    table = SimpleNamespace(
+        load=family.TABLE.load, write=lambda facts, **content: written.update(content, about=facts)
+    )
+    monkeypatch.setattr(family, "TABLE", table)
+    grid = Grid({"SDS": SDS()}, ["a cat"], [0, 1, 2], [{"steps": 2}])
+    monkeypatch.setitem(family.GRIDS, "guidance", grid)
+    family.measure(tmp_path, ["guidance"])
+    assert written["family"] == shipped["family"] and written["switches"] == shipped["switches"]
+    assert {row["method"] for row in written["guidance"]} == {"DDIM", "SDS"}
+    rows = [*written["family"], *written["switches"], *written["guidance"]]
+    seconds = sum(row["seconds"] * row["prompts"] * row["seeds"] for row in rows)
+    assert written["about"]["seconds"] == round(seconds)
+    with pytest.raises(ValueError, match='unknown study "famly"; did you mean "family"'):
+        family.measure(tmp_path, ["famly"])
+
+
+def test_the_family_is_judged_as_sets():
+    world, judge = icons(32), load_judge("icons")
+    prompts = list(world.prompts[:8])
+    images = {"true": [*map(world.images, prompts)]}
+    images["blurred"] = [blur(x, 1.6) for x in images["true"]]
+    cells = [SimpleNamespace(method=m, images=x) for m, xs in images.items() for x in xs]
+    done = SimpleNamespace(identity={"prompts": prompts}, cells=cells)
+    got, data = family.judged(done, world, judge), torch.cat(images["true"])
+    assert got["true"]["precision"].value == got["true"]["recall"].value == 1
+    assert got["blurred"]["precision"].value < 0.1
+    want = kid(torch.cat(images["blurred"]), data, whole=True, features=judge.features)
+    assert got["blurred"]["kid"] == pytest.approx(want)
+    assert got["true"]["kid"].value < 0.1 < got["blurred"]["kid"].low
 
 
 def test_dots_show_every_setting():
