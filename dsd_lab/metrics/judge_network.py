@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checks import at_least, choice
+from ..files import expanded
 from ..priors import MODELS
 from ..worlds.shipped import read_shipped
 from .estimates import Estimate, bootstrap
@@ -103,7 +104,7 @@ def load_judge(world: str | Path = "icons") -> JudgeNetwork:
     wrote, in float32. Raises ValueError if it is not there, or does not match its checksums.
     """
     folder = MODELS / f"{world}-judge"
-    folder = folder if folder.is_dir() else Path(world).expanduser()
+    folder = folder if folder.is_dir() else expanded(world)
     remedy = "python -m dsd_lab.minis.train_judge icons"
     config, weights = (
         read_shipped(folder / name, folder / CHECKSUMS, remedy) for name in (CONFIG, WEIGHTS)
