@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dsd_lab import CFD, DSD, ISM, SDI, SDS, VSD, Camera, ConsistentODE, GaussianMixture, load_prior
-from dsd_lab.cameras import bank, orbit, rays, sample_cameras
+from dsd_lab.cameras import orbit, rays, sample_cameras
 from dsd_lab.checks import meant
 from dsd_lab.methods import VARIANTS, variant
 from dsd_lab.scene import GridField, HashField
@@ -17,7 +17,6 @@ DECOMPOSED = unicodedata.normalize("NFD", CAFE)
 
 NO_NUMBERS = {
     "orbit": lambda: orbit(True),
-    "bank": lambda: bank(azimuths=True),
     "rays": lambda: rays([Camera()], True),
     "sample_cameras": lambda: sample_cameras(True, torch.Generator()),
     "Camera": lambda: Camera(azimuth=True),
