@@ -29,6 +29,7 @@ def test_every_path_keeps_to_its_annotations():
     assert walked.returncode == 0, walked.stdout[-4000:]
 
 
+@pytest.mark.slow
 def test_a_wrong_shape_is_seen():
     code = (
         "import sys; sys.path.insert(0, 'tests'); import conftest, torch, dsd_lab.methods as m\n"

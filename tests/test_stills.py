@@ -124,6 +124,7 @@ def test_of_a_drags_values_the_newest_is_drawn():
     assert scenes.orbit_viewer(Scene(GridField(8)), 32)._settle > 0
 
 
+@pytest.mark.slow
 def test_a_stored_lesson_shows_a_picture_for_each(tmp_path):
     """Executed as lessons are, opened and not run; and as a static page."""
     from nbconvert import HTMLExporter
