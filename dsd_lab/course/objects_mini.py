@@ -18,11 +18,7 @@ STUDY = Study(
     "toybox-mini",
     "toybox-mini, any camera; 24 are used",
     ["a chair", "a hamburger"],
-    {
-        "SDS": (SDS(cfg=CFG), 4, SEEDS),
-        "DSD unit gain": (DSD(cfg=CFG, form="unit"), 4, SEEDS),
-        "DSD x0": (DSD(cfg=CFG, form="x0", t_min=0.02), 4, SEEDS),
-    },
+    {"SDS": (SDS(cfg=CFG), 4, SEEDS), "DSD x0": (DSD(cfg=CFG, form="x0", t_min=0.02), 4, SEEDS)},
     steps=160,
     settings={"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)},
 )
