@@ -18,8 +18,8 @@ class ASD(AnnealedMethod):
 
     cfg: guidance of the first term; the second has none. t_min, t_max: the range of t as fractions
     of the schedule, each (at the beginning, at the end) and linear between. shift: t' - t at the
-    most, as a fraction of t - t_min. rho: in (0, 1), unit gain as in `DSD(form="unit")`. With shift 0 it is (cfg - 1) / cfg times CSD. Not Adversarial
-    Score Distillation (arXiv 2312.00739).
+    most, as a fraction of t - t_min. rho: in (0, 1), unit gain as in `DSD(form="unit")`. With shift
+    0 it is (cfg - 1) / cfg times CSD. Not Adversarial Score Distillation (arXiv 2312.00739).
     Source: arXiv 2407.02040 with w(t) = sigma_t^2; t' follows the published implementation.
     """
 

@@ -24,7 +24,7 @@ SNAPPED = 20
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PathState(State):
-    """A run with the kept path of e*, and t' and n for a block of steps ahead: n does not depend on x.
+    """A run with the kept path of e*, and t' and n for some steps ahead: n does not depend on x.
 
     ahead: "first", the block's first step, "t" and "n", (K, B) and (K, B, *shape).
     """

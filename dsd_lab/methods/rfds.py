@@ -15,7 +15,7 @@ class RFDS(UniformMethod):
 
         g = w ( e_g(alpha_t x + sigma_t n, t) - n ),    t ~ U{t_min..t_max}
         n ~ N(0, I), then `rounds` times  n <- e_c(alpha_t x + sigma_t n, t)
-        weight="flow"     w = 1 + r_t = (alpha_t + sigma_t) / alpha_t      the paper's, 1 / (1 - time)
+        weight="flow"     w = 1 + r_t = (alpha_t + sigma_t) / alpha_t    the paper's, 1 / (1 - time)
         weight="sigma2"   w = sigma_t^2      SDS's;    weight="ratio"   w = r_t
 
     rounds: 0 is RFDS, 1 is RFDS-Rev. cfg: guidance of the last prediction; those that n comes from

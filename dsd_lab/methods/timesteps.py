@@ -126,7 +126,7 @@ def noisier(
 def at_ratio(t: Times, rho: float, schedule: NoiseSchedule) -> Times:
     """The lowest t' with r_t' >= r_t / rho of each item, or the noisiest level: int64 (B,).
 
-    So r_t / r_t' is rho, or a little less; only where r_t / rho lies beyond the schedule it is more.
+    So r_t / r_t' is rho, or a little less; only where r_t / rho is beyond the schedule it is more.
     """
     last = level(1.0, schedule)
     wanted = schedule.ratio[t] / rho
@@ -137,8 +137,8 @@ def unit_gain(
     t: Times, t_prime: Times, rho: float, schedule: NoiseSchedule, like: Tensor
 ) -> Tensor:
     """r_t / (1 - r_t / r_t'), shaped to multiply `like`: with this weight the difference of two
-    levels moves x the whole way. At the top of the schedule, where r_t / r_t' is above rho, the gain
-    stays that of rho.
+    levels moves x the whole way. At the top of the schedule, where r_t / r_t' is above rho, the
+    gain stays that of rho.
     """
     ratio = schedule.at("ratio", t, like)
     return ratio / (1 - (ratio / schedule.at("ratio", t_prime, like)).clamp(max=rho))

@@ -117,8 +117,8 @@ def make_toys(
 
 
 def check_kind(kind: str) -> str:
-    """The one of KINDS, whatever its case. Raises TypeError or ValueError, with the nearest kind, if it is
-    not.
+    """The one of KINDS, whatever its case. Raises TypeError or ValueError, with the nearest
+    kind, if it is not.
     """
     if not isinstance(kind, str):
         raise TypeError(f"a kind is a string such as {KINDS[0]!r}, got {type(kind).__name__}")
