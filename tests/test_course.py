@@ -108,6 +108,7 @@ def test_figures_of_points():
     assert p.argmax() == 25 * 51 + 35  # y = 0, x = 1: index (1 + 2.5) / 0.1
 
 
+@pytest.mark.slow
 def test_a_study_of_objects_goes_on_where_it_stopped(tmp_path, monkeypatch):
     study = objects.Study(
         "tiny",

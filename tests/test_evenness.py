@@ -30,6 +30,7 @@ def test_chi_square_p_by_hand():
 @pytest.mark.parametrize(
     "size, prompts", [(64, ["a tree"]), (32, ["a tree", "a mushroom", "a cat"])]
 )
+@pytest.mark.slow
 def test_ddim_without_guidance_samples_a_prompts_pictures_evenly(size, prompts):
     prior = load_prior("icons", size=size)
     for prompt in prompts:

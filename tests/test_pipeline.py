@@ -413,6 +413,7 @@ def edit(file, **changes):
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
+@pytest.mark.slow
 def test_loading_says_nothing(folders):
     code = "\n".join(
         [

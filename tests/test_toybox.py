@@ -393,6 +393,7 @@ def test_cache_is_reused(cache, monkeypatch):
     assert [file.suffix for file in cache.iterdir()] == [".npz"]
 
 
+@pytest.mark.slow
 def test_damaged_cache_is_made_anew(cache):
     views = small().views
     (file,) = cache.iterdir()
@@ -404,6 +405,7 @@ def test_damaged_cache_is_made_anew(cache):
             assert content["views"].shape == (16, 1, 3, 64, 64)
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_a_warning(cache, monkeypatch):
     def fail(*_):
         raise OSError("disk full")

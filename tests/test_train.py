@@ -427,6 +427,7 @@ def test_other_cameras_are_another_training(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.slow
 def test_another_precision_in_one_kernel(precision, trained, tmp_path):
     """It learns about the same, and goes on to the same bits, the scale of its loss included."""
     task = TextToImage(DATA, replace(RECIPE, precision=precision))
@@ -623,6 +624,7 @@ def test_cameras_make_a_network_that_takes_the_view(tmp_path):
     assert len(task.preview(pipe, "step 1").axes) > 0
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path, monkeypatch):
     losses = {"autoencoder_loss": [], "denoising_loss": []}
     for name, kept in losses.items():
@@ -642,6 +644,7 @@ def test_training_lowers_the_loss(tmp_path, monkeypatch):
 # ---- the command
 
 
+@pytest.mark.slow
 def test_the_commands_train_a_folder_and_measure_it(tmp_path, capsys):
     """What the README and lesson 10 promise, of a folder with few labels and few pictures."""
     from PIL import Image
