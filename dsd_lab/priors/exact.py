@@ -154,7 +154,7 @@ class GaussianMixture(LabelledPrior):
 
     def __init__(
         self,
-        means: Mapping[Hashable, Tensor | Sequence[Sequence[float]]],
+        means: Mapping[str, Tensor | Sequence[Sequence[float]]],
         width: float | Mapping[str, Sequence[float]] = 0.1,
         weights: Mapping[str, Sequence[float]] | None = None,
         schedule: NoiseSchedule | None = None,

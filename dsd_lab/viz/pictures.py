@@ -124,7 +124,7 @@ def strips(
     return sheet(rows, [f"t = {t[k]}" for k in index], title, credit)
 
 
-def x_t_picture(path: Trajectory, k: int, item: int) -> Tensor:
+def x_t_picture(path: Trajectory, k: int | Tensor, item: int) -> Tensor:
     """x_t of level k as a picture (3, H, W): shrunk as it grows noisier, to the spread that the
     clean result has.
     """

@@ -113,8 +113,9 @@ class ExactState(State):
 
     def e_phi(self, x_t: Tensor, t: Tensor, x: Tensor) -> Tensor:
         """The noise prediction for the mixture at the particles x: (B, *shape)."""
-        group = groups(self.cond, len(x), self.cameras)
-        flat = x.flatten(1)
+        shown = groups(self.cond, len(x), self.cameras)
+        label = {what: str(k) for k, what in enumerate(dict.fromkeys(shown))}
+        group, flat = tuple(label[what] for what in shown), x.flatten(1)
         means = {
             name: flat[[i for i, other in enumerate(group) if other == name]]
             for name in dict.fromkeys(group)
