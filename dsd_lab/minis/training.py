@@ -93,7 +93,9 @@ def train(
         vae, seconds = autoencoder.averaged.vae, autoencoder.seconds
     vae.requires_grad_(False).eval()
     schedule = NoiseSchedule.stable_diffusion(recipe.prediction)
-    loss = partial(denoise, task, task.encode(vae), schedule)
+    with one_thread(vae):
+        latents = task.encode(vae)
+    loss = partial(denoise, task, latents, schedule)
     assemble = partial(task.assemble, vae=vae, name=out.name)
     after = None if samples is None else lambda net, step: samples(assemble(net), step)
     denoiser.run(loss, workers, every, after)
