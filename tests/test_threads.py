@@ -16,6 +16,17 @@ def three_threads():
     torch.set_num_threads(before)
 
 
+def watched(monkeypatch):
+    """A prior, and the list of the numbers of threads on which it was asked."""
+    seen, outputs = [], GaussianMixture._outputs
+    monkeypatch.setattr(
+        GaussianMixture,
+        "_outputs",
+        lambda *args: (seen.append(torch.get_num_threads()), outputs(*args))[1],
+    )
+    return GaussianMixture({"left": [[0.0, 0.0]], "right": [[1.0, 0.0]]}), seen
+
+
 def test_the_users_number_comes_back(three_threads):
     with one_thread():
         assert torch.get_num_threads() == 1
@@ -26,13 +37,7 @@ def test_the_users_number_comes_back(three_threads):
 
 
 def test_a_step_of_a_run_is_on_one_thread(three_threads, monkeypatch):
-    prior, seen = GaussianMixture({"left": [[0.0, 0.0]], "right": [[1.0, 0.0]]}), []
-    outputs = GaussianMixture._outputs
-    monkeypatch.setattr(
-        GaussianMixture,
-        "_outputs",
-        lambda *args: (seen.append(torch.get_num_threads()), outputs(*args))[1],
-    )
+    prior, seen = watched(monkeypatch)
     for _ in distill(prior, "left", SDS(), [0], 3):
         assert torch.get_num_threads() == 3
     assert seen == [1, 1, 1]
@@ -66,13 +71,7 @@ def test_a_large_network_keeps_the_users_number(three_threads, monkeypatch):
 
 
 def test_ddim_is_on_one_thread(three_threads, monkeypatch):
-    prior, seen = GaussianMixture({"left": [[0.0, 0.0]], "right": [[1.0, 0.0]]}), []
-    outputs = GaussianMixture._outputs
-    monkeypatch.setattr(
-        GaussianMixture,
-        "_outputs",
-        lambda *args: (seen.append(torch.get_num_threads()), outputs(*args))[1],
-    )
+    prior, seen = watched(monkeypatch)
     cond = prior.condition("left")
     noise = ddim(prior, prior.noise([0]), cond, 2).final
     ddim_invert(prior, noise, cond, 2)

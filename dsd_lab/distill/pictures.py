@@ -115,10 +115,7 @@ class Run(Loop):
         """x as pictures (B, 3, H, W) in [0, 1]. Raises TypeError for a prior of points."""
         return self.prior.decode(self.x)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """All that a run of the same settings needs to go on from here, to the bit: a flat dict of
-        tensors.
-        """
+    def state_dict(self):
         tensors = {
             "index": torch.tensor(self.index),
             "x": self.x,

@@ -119,10 +119,7 @@ class SceneRun(Loop):
             "field": type(self.scene.field).__name__,
         }
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """All that a run of the same settings needs to go on from here, to the bit: a flat dict of
-        tensors.
-        """
+    def state_dict(self):
         stage, prefixed = self.stage, checkpoint.prefixed
         tensors = {
             "index": torch.tensor(self.index),

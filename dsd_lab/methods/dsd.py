@@ -93,23 +93,23 @@ class DSD(PathMethod):
         if self.spacing is not None:
             at_least("spacing", self.spacing)
 
-    def own(self, name: str) -> float | None:
+    def setting(self, name: str) -> float | None:
         """A setting, or the form's own where it is None."""
         value = getattr(self, name)
         return getattr(FORMS[self.form], name) if value is None else value
 
     @property
     def lowest(self) -> float:
-        return self.own("t_min")
+        return self.setting("t_min")
 
     @property
-    def bends(self) -> bool:
+    def near_nodes(self) -> bool:
         return self.form == "ode"
 
     @property
     def second_cfg(self) -> float:
         """Guidance of the second term."""
-        guidance = self.own("reference_cfg")
+        guidance = self.setting("reference_cfg")
         return self.cfg if guidance is None else guidance
 
     @property
@@ -117,7 +117,7 @@ class DSD(PathMethod):
         return ASSIGNED if self.form == "ode" else Defaults()
 
     def t_prime_at(self, t, last, schedule, draws):
-        shift = self.own("shift")
+        shift = self.setting("shift")
         if self.form == "ode":
             return last
         if shift is None:

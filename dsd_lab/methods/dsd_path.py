@@ -106,8 +106,8 @@ class PathMethod(Method):
         """The lowest t, a fraction of the schedule."""
 
     @property
-    def bends(self) -> bool:
-        """Whether the nodes are to be as near as the prior's paths need it."""
+    def near_nodes(self) -> bool:
+        """Whether the path's nodes are as near as the prior's `path_spacing`."""
         return False
 
     @abstractmethod
@@ -125,7 +125,7 @@ class PathMethod(Method):
         """The levels at which the path is kept: a grid from the noisiest timestep, above t_min."""
         schedule, spacing = prior.schedule, self.spacing
         if spacing is None:
-            thousandths = prior.path_spacing if self.bends else SPACING
+            thousandths = prior.path_spacing if self.near_nodes else SPACING
             spacing = max(1, (SNAPPED if self.snap else thousandths) * len(schedule) // 1000)
         return list(range(len(schedule) - 1, level(self.lowest, schedule), -spacing))
 
