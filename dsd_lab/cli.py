@@ -246,6 +246,8 @@ def train(
     every: Annotated[int, typer.Option(help="Steps between checkpoints and pictures.")] = 250,
 ) -> None:
     """Train a mini: a small, complete pipeline, written as a diffusers folder."""
+    from accelerate import PartialState
+
     from .checks import at_least
     from .minis import task_of
     from .minis import train as run_training
@@ -263,7 +265,8 @@ def train(
         write_file(folder / f"{step:06d}.png", png(task.preview(mini, f"step {step}")))
 
     run_training(task, out, device=device, every=every, samples=samples)
-    typer.echo(f'{out}: a pipeline folder; dsd_lab.load_prior("{out}") opens it')
+    if PartialState().is_main_process:
+        typer.echo(f'{out}: a pipeline folder; dsd_lab.load_prior("{out}") opens it')
 
 
 @app.command()

@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..schedule import NoiseSchedule
 from ..shapes import Latents
+
+
+class Share(NamedTuple):
+    """What process number `index` of `count` takes of a batch, which all of them draw alike.
+
+    loss(batch) = 1/count sum_i weight_i loss(part_i);    weight_i = count |part_i| / |batch|
+
+    So gradients that are averaged over processes are those of one process on the whole batch.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, batch: Tensor) -> Tensor:
+        """Its part of a batch (B, ...): the parts' sizes differ by at most one."""
+        return batch if self.count == 1 else batch.tensor_split(self.count)[self.index]
+
+    def weight(self, batch: int) -> float:
+        """Of the mean loss of its part of a batch of so many."""
+        size = batch // self.count + (self.index < batch % self.count)
+        return self.count * size / batch
+
+
+WHOLE = Share()
 
 
 def autoencoder_loss(network: nn.Module, pictures: Tensor, noise: Tensor) -> Tensor:
@@ -30,9 +55,11 @@ def denoising_loss(
     conditions: Sequence[Tensor | None],
     generator: torch.Generator,
     gamma: float | None,
+    share: Share = WHOLE,
 ) -> Tensor:
     """Squared error of the native prediction at a uniform t, weighted so that it is min(SNR, gamma)
-    on x0, or not weighted where gamma is None.
+    on x0, or not weighted where gamma is None; the mean over a share of the batch, whose draws do
+    not depend on the share.
 
         x_t = alpha x0 + sigma eps;    |output - target|^2 min(SNR, gamma) / scale
         SNR = alpha^2 / sigma^2;    scale = SNR for eps, SNR + 1 for v, 1 for x0
@@ -41,6 +68,8 @@ def denoising_loss(
     """
     t = torch.randint(len(schedule), (len(x0),), generator=generator)
     eps = torch.randn(x0.shape, generator=generator).to(x0)
+    x0, t, eps = map(share.of, (x0, t, eps))
+    conditions = [part if part is None else share.of(part) for part in conditions]
     alpha, sigma = schedule.at("alpha", t, x0), schedule.at("sigma", t, x0)
     snr = (alpha / sigma) ** 2
     target, scale = {
