@@ -240,7 +240,8 @@ def train(
     device: Annotated[
         str,
         typer.Option(
-            help="auto, cpu, cuda, ...; for several: `accelerate launch -m dsd_lab.cli train ...`."
+            help="auto, cpu, cuda, ...; for several: `accelerate launch -m dsd_lab.cli train ...`, "
+            "on CPUs `torchrun --nproc-per-node N -m ...`."
         ),
     ] = "auto",
     every: Annotated[int, typer.Option(help="Steps between checkpoints and pictures.")] = 250,

@@ -46,9 +46,9 @@ def prior(small_world):
     return ImageSet(small_world)
 
 
-def grid(**more):
+def grid(prompts=("warm", "cold"), **more):
     methods = {"SDS": SDS(), **more, "VSD": VSD(), "DSD": DSD()}
-    return Grid(methods, ["warm", "cold"], [0, 3], [Setting(cfg=2.0, steps=4)], ddim_steps=5)
+    return Grid(methods, prompts, [0, 3], [Setting(cfg=2.0, steps=4)], ddim_steps=5)
 
 
 def table(folder):
@@ -251,9 +251,8 @@ def marked(marks, last, n):
 
 
 def interrupted(marks, last):
-    """Ctrl-C, once the last cell has begun."""
-    while not Path(marks, str(last)).exists():
-        time.sleep(0.01)
+    """Ctrl-C, once the first and the last cell have begun."""
+    wait_for(lambda: {"0", str(last)} <= set(os.listdir(marks)))
     os.kill(os.getpid(), signal.SIGINT)
 
 
@@ -315,11 +314,11 @@ def wait_for(condition, seconds=180):
 def dying(tmp_path):
     """A grid with a method that kills its process as often as is asked, and its table by none."""
 
-    def make(prior, deaths):
+    def make(prior, deaths, *prompts):
         (marks := tmp_path / "marks").mkdir()
         for k in range(deaths):
             (marks / str(k)).touch()  # here nobody dies
-        of = grid(Dying=Dying(marks=str(marks), deaths=deaths))
+        of = grid(prompts, Dying=Dying(marks=str(marks), deaths=deaths))
         go(prior, tmp_path / "none", None, of)
         for mark in marks.iterdir():
             mark.unlink()
@@ -330,7 +329,7 @@ def dying(tmp_path):
 
 @pytest.mark.slow
 def test_four_processes_make_the_table_of_none_though_one_is_killed(prior, tmp_path, dying):
-    of, marks = dying(prior, 1)
+    of, marks = dying(prior, 1, "warm", "cold")
     assert go(prior, tmp_path / "four", 4, of).finished
     assert len(os.listdir(marks)) == 1
     assert_same(tmp_path / "none", tmp_path / "four")
@@ -338,7 +337,7 @@ def test_four_processes_make_the_table_of_none_though_one_is_killed(prior, tmp_p
 
 @pytest.mark.slow
 def test_a_cell_that_kills_three_processes_is_left_out_until_the_next_call(prior, tmp_path, dying):
-    of, marks = dying(prior, 3)
+    of, marks = dying(prior, 3, "warm")
     with pytest.warns(UserWarning, match="killed every worker: Dying, warm, cfg 2"):
         done = go(prior, tmp_path / "two", 2, of)
     assert len(os.listdir(marks)) == 3 and not done.finished
@@ -409,7 +408,7 @@ def client():
 def test_three_dask_workers_make_the_table_of_none_though_one_is_killed(
     prior, tmp_path, dying, client
 ):
-    of, marks = dying(prior, 1)
+    of, marks = dying(prior, 1, "warm", "cold")
     assert go(prior, tmp_path / "dask", client, of).finished
     assert len(os.listdir(marks)) == 1
     assert_same(tmp_path / "none", tmp_path / "dask")
@@ -419,7 +418,7 @@ def test_three_dask_workers_make_the_table_of_none_though_one_is_killed(
 def test_a_cell_that_kills_dasks_workers_is_left_out_until_the_next_call(
     prior, tmp_path, dying, client
 ):
-    of, marks = dying(prior, 3)
+    of, marks = dying(prior, 3, "warm")
     with pytest.warns(UserWarning, match="killed every worker: Dying, warm"):
         assert not go(prior, tmp_path / "dask", client, of).finished
     assert len(os.listdir(marks)) == 3

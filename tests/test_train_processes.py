@@ -18,10 +18,12 @@ from dsd_lab.draws import generator_of
 from dsd_lab.minis import TextToImage, train, training
 from dsd_lab.minis.losses import Share
 from dsd_lab.minis.parts import Reconstructor
+from dsd_lab.priors.device import pick_device
 
 TESTS = Path(__file__).parent
 # what is given up for several processes: sums in another order, and what Adam makes of that
 TOLERANCE = 1e-4
+NO_GPU = pick_device("auto").type == "cpu"
 
 
 def gradients(network, loss):
@@ -93,22 +95,22 @@ def losses_of_a_training(out):
     return losses
 
 
-def launch(*command, processes=2):
-    """What `accelerate launch` runs on so many processes of this machine's CPU."""
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+ACCELERATE += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def launch(how, *command):
+    """What a launcher runs on two processes of this machine's CPU."""
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "accelerate.commands.launch", "--cpu"),
-            *("--num_processes", str(processes), "--num_machines", "1", "--main_process_port", "0"),
-            *("--mixed_precision", "no", "--dynamo_backend", "no", *map(str, command)),
-        ],
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", *how, *map(str, command)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])},
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done
+    return done.stdout
 
 
 def weights(out, stage):
@@ -128,7 +130,7 @@ def assert_close(one, other):
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(tmp_path):
     (script := tmp_path / "losses.py").write_text(LOSSES)
-    launch(script, tmp_path / "two", tmp_path / "losses.json")
+    launch(ACCELERATE, script, tmp_path / "two", tmp_path / "losses.json")
     processes, two = json.loads((tmp_path / "losses.json").read_text())
     one = losses_of_a_training(tmp_path / "one")
     assert processes == 2 and len(one) == len(two) == 20
@@ -143,11 +145,10 @@ def test_the_command_on_two_processes(tmp_path):
     for label, colour in {"a red cat": (200, 30, 30), "a dog": (30, 30, 200)}.items():
         (tmp_path / "pictures" / label).mkdir(parents=True)
         Image.new("RGB", (64, 64), colour).save(tmp_path / "pictures" / label / "a.png")
-    for processes, name in enumerate(("one", "two"), 1):
-        command = ["-m", "dsd_lab.cli", "train", tmp_path / "pictures", "--out", tmp_path / name]
-        command += ["--steps", "2", "--autoencoder-steps", "1", "--batch", "2", "--device", "cpu"]
-        done = launch(*command, processes=processes)
-        assert done.stdout.count("a pipeline folder") == 1, done.stdout
-        facts = json.loads((tmp_path / name / "training.json").read_text())
-        assert facts["processes"] == processes
+    command = ["-m", "dsd_lab.cli", "train", tmp_path / "pictures", "--steps", "2", "--batch", "2"]
+    command += ["--autoencoder-steps", "1", "--device", "auto" if NO_GPU else "cpu", "--out"]
+    said = launch(TORCHRUN, *command, tmp_path / "two")
+    assert said.count("a pipeline folder") == 1, said
+    assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
+    launch(["dsd_lab.cli"], *command[2:], tmp_path / "one")
     assert_close(tmp_path / "one", tmp_path / "two")

@@ -70,16 +70,17 @@ def train(
     recipe takes another's; then all pictures are encoded, once, and the task's network learns to
     denoise the latents. The same call goes on where an earlier one stopped, and comes to the same
     weights. out/checkpoint holds what that needs; it may be deleted at the end.
-    Processes that `accelerate launch` starts share each batch: all draw the same one, each takes
-    its part, and gradients are averaged, so the weights are those of one process but for rounding.
+    Processes that `accelerate launch` or `torchrun` starts share each batch: all draw the same one,
+    each takes its part, and gradients are averaged, so the weights are those of one process but for rounding.
     every: steps between checkpoints. samples: called there with (mini, step).
     Raises ValueError for a folder that holds another training, saying what differs, and for more
     processes than a batch has pictures.
     """
     at_least("every", every)
     recipe, out = task.recipe, expanded(out)
-    workers = PartialState(cpu=str(device) == "cpu")
-    device = workers.device if workers.num_processes > 1 else pick_device(device)
+    device = pick_device(device)
+    workers = PartialState(cpu=device.type == "cpu")  # else each process would train alone there
+    device = workers.device if workers.num_processes > 1 else device
     share = share_of(recipe, workers)
     # first, so that a recipe that cannot be leaves no folder
     vae, network = (part.to(device) for part in task.networks())
