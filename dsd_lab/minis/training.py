@@ -71,7 +71,8 @@ def train(
     denoise the latents. The same call goes on where an earlier one stopped, and comes to the same
     weights. out/checkpoint holds what that needs; it may be deleted at the end.
     Processes that `accelerate launch` or `torchrun` starts share each batch: all draw the same one,
-    each takes its part, and gradients are averaged, so the weights are those of one process but for rounding.
+    each takes its part, and gradients are averaged, so the weights are those of one process but for
+    rounding.
     every: steps between checkpoints. samples: called there with (mini, step).
     Raises ValueError for a folder that holds another training, saying what differs, and for more
     processes than a batch has pictures.
