@@ -79,18 +79,14 @@ def train(
     """
     at_least("every", every)
     recipe, out = task.recipe, expanded(out)
-    device = pick_device(device)
-    workers = PartialState(cpu=device.type == "cpu")  # else each process would train alone there
-    device = workers.device if workers.num_processes > 1 else device
+    # not cpu=True on a CPU, and each of several processes would train alone
+    workers = PartialState(cpu=pick_device(device).type == "cpu")
+    device = workers.device if workers.num_processes > 1 else pick_device(device)
+    # before the folder is made: a recipe that cannot be leaves none
     share = share_of(recipe, workers)
-    # first, so that a recipe that cannot be leaves no folder
     vae, network = (part.to(device) for part in task.networks())
-    begin = partial(
-        Training,
-        recipe=recipe,
-        folder=prepare_folder(out / "checkpoint"),
-        header=task.data.identity() | asdict(recipe),
-    )
+    folder, header = prepare_folder(out / "checkpoint"), task.data.identity() | asdict(recipe)
+    begin = partial(Training, recipe=recipe, folder=folder, header=header)
     denoiser, seconds = begin("network", network, recipe.steps, recipe.lr), 0.0
     if recipe.autoencoder is None:
         steps, lr = recipe.autoencoder_steps, recipe.autoencoder_lr
@@ -109,12 +105,7 @@ def train(
     if workers.is_main_process:
         task.export(denoiser.averaged, vae, out)
         minutes = {"autoencoder": seconds, "network": denoiser.seconds}
-        about = {
-            "data": task.data.name,
-            "objects": len(task.data.pixels),
-            "pictures": len(task.data.pictures),
-            "credit": task.data.credit,
-            "recipe": asdict(recipe),
+        about = described(task) | {
             "minutes": {stage: round(value / 60, 1) for stage, value in minutes.items()},
             "hardware": hardware(network, device),
             "processes": workers.num_processes,
@@ -122,6 +113,17 @@ def train(
         write_json(out / "training.json", about)
     workers.wait_for_everyone()
     return assemble(denoiser.averaged)
+
+
+def described(task: Task) -> dict[str, object]:
+    """What a training learns from, and how."""
+    return {
+        "data": task.data.name,
+        "objects": len(task.data.pixels),
+        "pictures": len(task.data.pictures),
+        "credit": task.data.credit,
+        "recipe": asdict(task.recipe),
+    }
 
 
 def share_of(recipe: Recipe, workers: PartialState) -> Share:
