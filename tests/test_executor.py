@@ -426,35 +426,43 @@ def test_a_cell_that_kills_dasks_workers_is_left_out_until_the_next_call(
     assert_same(tmp_path / "none", tmp_path / "dask")
 
 
-@pytest.mark.slow
-def test_without_its_scheduler_a_study_ends_and_goes_on_here(prior, tmp_path):
+@pytest.fixture
+def scheduler(tmp_path):
+    """A scheduler and a worker, each a process of its own, as the README starts them on a cluster:
+    the scheduler's file and its process.
+    """
     pytest.importorskip("distributed", reason='needs the extra "cluster"')
-    file, parts = tmp_path / "scheduler.json", []
-    (marks := tmp_path / "marks").mkdir()
-    begin = partial(subprocess.Popen, env=env(), stderr=subprocess.DEVNULL)
-    dask = [sys.executable, "-m", "dask"]
+    file, parts = tmp_path / "dask.json", []
     how = ["--scheduler-file", str(file), "--no-dashboard"]
+    begin = partial(subprocess.Popen, env=env(), stderr=subprocess.DEVNULL)
     try:
-        parts.append(begin([*dask, "scheduler", *how, "--port", "0"]))
+        parts.append(begin([sys.executable, "-m", "dask", "scheduler", *how, "--port", "0"]))
         wait_for(file.exists)
-        parts.append(begin([*dask, "worker", *how[:2], "--no-dashboard", "--nthreads", "1"]))
-        client = executor.dask_client(str(file))
-
-        def kill():
-            wait_for((marks / "0").exists)
-            parts[0].kill()
-
-        threading.Thread(target=kill).start()
-        store = Store.begin(tmp_path / "store", {})
-        with pytest.raises(ConnectionError, match="the executor is gone .* what is done is kept"):
-            store.fill(range(4), partial(marked, marks, 3), client)
-        (marks / "end").touch()
-        assert squares(store.fill(range(4), partial(marked, marks, 3))) == [0, 1, 4, 9]
-        client.close(timeout=1)
+        parts.append(begin([sys.executable, "-m", "dask", "worker", *how, "--nthreads", "1"]))
+        yield file, parts[0]
     finally:
-        for part in parts:
-            part.kill()
+        for part in parts[::-1]:
+            part.terminate()
             part.wait()
+
+
+@pytest.mark.slow
+def test_without_its_scheduler_a_study_ends_and_goes_on_here(tmp_path, scheduler):
+    file, process = scheduler
+    (marks := tmp_path / "marks").mkdir()
+    client = executor.dask_client(str(file))
+
+    def kill():
+        wait_for((marks / "0").exists)
+        process.kill()
+
+    threading.Thread(target=kill).start()
+    store = Store.begin(tmp_path / "store", {})
+    with pytest.raises(ConnectionError, match="the executor is gone .* what is done is kept"):
+        store.fill(range(4), partial(marked, marks, 3), client)
+    (marks / "end").touch()
+    assert squares(store.fill(range(4), partial(marked, marks, 3))) == [0, 1, 4, 9]
+    client.close(timeout=1)
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -472,3 +480,13 @@ def test_the_command_takes_processes_or_dask_not_both(tmp_path, monkeypatch):
         assert isinstance(done.exception, ValueError), done.output
         with pytest.raises(ValueError, match=message):
             raise done.exception
+
+
+@pytest.mark.slow
+def test_the_command_makes_one_table_here_on_processes_and_on_dask(tmp_path, scheduler):
+    fixed = ["study", "--size", "8", "--seeds", "2", "--steps", "2", "--prompt", "a cat", "--out"]
+    ways = {"none": [], "two": ["--workers", "2"], "dask": ["--dask", str(scheduler[0])]}
+    for name, way in ways.items():
+        done = CliRunner().invoke(cli.app, [*fixed, str(tmp_path / name), *way])
+        assert done.exit_code == 0, done.output
+        assert_same(tmp_path / "none", tmp_path / name)
