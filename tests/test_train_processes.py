@@ -22,7 +22,7 @@ from dsd_lab.priors.device import pick_device
 
 TESTS = Path(__file__).parent
 # what is given up for several processes: sums in another order, and what Adam makes of that
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 NO_GPU = pick_device("auto").type == "cpu"
 
 
