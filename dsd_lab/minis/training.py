@@ -41,6 +41,8 @@ class Task(Protocol):
 
     data: TrainingSet
     recipe: Recipe
+    # views that are denoised jointly, and follow each other in a batch
+    together: int
     # the autoencoder, and the network that learns to denoise its latents, before training
     networks: Callable[[], tuple[nn.Module, nn.Module]]
     # autoencoder -> the latents of all pictures, on the CPU; sets its scaling factor
@@ -146,10 +148,12 @@ def denoise(
     """The network's loss on a batch of the task's."""
     device = next(network.parameters()).device
     x0, conditions = task.batch(latents, generator)
-    conditions = [part if part is None else part.to(device) for part in conditions]
-    return denoising_loss(
-        network, schedule, x0.to(device), conditions, generator, task.recipe.min_snr
+    x0, conditions = (
+        x0.to(device),
+        [part if part is None else part.to(device) for part in conditions],
     )
+    gamma = task.recipe.min_snr
+    return denoising_loss(network, schedule, x0, conditions, generator, gamma, task.together)
 
 
 def rate(step: int, steps: int) -> float:
