@@ -50,7 +50,6 @@ MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that com
 MINIS: dict[str, Callable[[], World] | None] = {  # and the world each one has seen
     "icons-mini": lambda: icons(64),
     "toybox-mini": toy_shop,
-    "toybox-multi-view-mini": toy_shop,
     "toybox-novel-view-mini": None,
 }
 
