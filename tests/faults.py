@@ -631,7 +631,7 @@ FAULTS = [
         "test_train",
     ),
     Fault(
-        "share-unweighted", "return self.count * size / batch", "return 1.0", "test_train_processes"
+        "share-unweighted", "return self.count * size / sets", "return 1.0", "test_train_processes"
     ),
     Fault(
         "share-takes-anothers-noise",

@@ -16,7 +16,7 @@ from test_train import DATA, RECIPE, TASK
 from dsd_lab import NoiseSchedule
 from dsd_lab.draws import generator_of
 from dsd_lab.minis import TextToImage, train, training
-from dsd_lab.minis.losses import Share
+from dsd_lab.minis.losses import Share, denoising_loss
 from dsd_lab.minis.parts import Reconstructor
 from dsd_lab.priors.device import pick_device
 
@@ -58,12 +58,30 @@ def test_the_mean_over_shares_is_the_whole_batchs(stage, count):
         torch.testing.assert_close(mean, gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_more_processes_than_a_batch_has_pictures_are_refused():
-    many = SimpleNamespace(num_processes=3, process_index=0)
+def test_views_that_are_denoised_together_stay_together():
+    assert [Share(i, 2, 2).of(torch.arange(6)).tolist() for i in (0, 1)] == [[0, 1, 2, 3], [4, 5]]
+    schedule, x0 = NoiseSchedule.stable_diffusion("epsilon"), torch.randn(6, 4, 2, 2)
+
+    def joint(x_t, t, weight):
+        sets = x_t.unflatten(0, (-1, 2))
+        return (sets - sets.mean(1, keepdim=True)).flatten(0, 1) * weight
+
+    def loss(share):
+        how = generator_of(0), 5.0, 2, share
+        part = denoising_loss(joint, schedule, x0, (torch.arange(6.0)[:, None, None, None],), *how)
+        return share.weight(6) * part
+
+    mean = (loss(Share(0, 2, 2)) + loss(Share(1, 2, 2))) / 2
+    torch.testing.assert_close(mean, loss(Share(together=2)))
+
+
+def test_more_processes_than_a_batch_has_parts_are_refused():
+    many = SimpleNamespace(num_processes=3, process_index=1)
     with pytest.raises(ValueError, match="3 processes cannot share a batch of 2; start at most 2"):
-        training.share_of(RECIPE, many)  # the autoencoder's batch
-    taken = replace(RECIPE, autoencoder="icons-mini")
-    assert training.share_of(taken, many) == Share(0, 3)
+        training.share_of(2, many)
+    with pytest.raises(ValueError, match="3 processes cannot share a batch of 8; start at most 2"):
+        training.share_of(8, many, together=4)
+    assert training.share_of(12, many, together=4) == Share(1, 3, 4)
 
 
 LOSSES = """

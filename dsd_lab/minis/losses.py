@@ -18,19 +18,25 @@ class Share(NamedTuple):
     loss(batch) = 1/count sum_i weight_i loss(part_i);    weight_i = count |part_i| / |batch|
 
     So gradients that are averaged over processes are those of one process on the whole batch.
+    together: items, one after the other, that no part may divide.
     """
 
     index: int = 0
     count: int = 1
+    together: int = 1
 
     def of(self, batch: Tensor) -> Tensor:
-        """Its part of a batch (B, ...): the parts' sizes differ by at most one."""
-        return batch if self.count == 1 else batch.tensor_split(self.count)[self.index]
+        """Its part of a batch (B, ...): the parts' sizes differ by at most `together`."""
+        if self.count == 1:
+            return batch
+        sets = batch.unflatten(0, (-1, self.together))
+        return sets.tensor_split(self.count)[self.index].flatten(0, 1)
 
     def weight(self, batch: int) -> float:
         """Of the mean loss of its part of a batch of so many."""
-        size = batch // self.count + (self.index < batch % self.count)
-        return self.count * size / batch
+        sets = batch // self.together
+        size = sets // self.count + (self.index < sets % self.count)
+        return self.count * size / sets
 
 
 WHOLE = Share()
@@ -55,6 +61,7 @@ def denoising_loss(
     conditions: Sequence[Tensor | None],
     generator: torch.Generator,
     gamma: float | None,
+    together: int = 1,
     share: Share = WHOLE,
 ) -> Tensor:
     """Squared error of the native prediction at a uniform t, weighted so that it is min(SNR, gamma)
@@ -64,11 +71,17 @@ def denoising_loss(
         x_t = alpha x0 + sigma eps;    |output - target|^2 min(SNR, gamma) / scale
         SNR = alpha^2 / sigma^2;    scale = SNR for eps, SNR + 1 for v, 1 for x0
 
-    network: (x_t, t, *conditions) -> its native output. Source: arXiv 2303.09556.
+    network: (x_t, t, *conditions) -> its native output. together: how many items, one after the
+    other, are views of an object, at one t; half of such sets also share one noise, as a run's
+    views share e* (ours). Source: arXiv 2303.09556.
     """
-    t = torch.randint(len(schedule), (len(x0),), generator=generator)
-    eps = torch.randn(x0.shape, generator=generator).to(x0)
-    x0, t, eps = map(share.of, (x0, t, eps))
+    t = torch.randint(len(schedule), (len(x0) // together,), generator=generator)
+    t, eps = t.repeat_interleave(together), torch.randn(x0.shape, generator=generator)
+    if together > 1:
+        sets = eps.unflatten(0, (-1, together))
+        one = torch.rand(len(sets), generator=generator) < 0.5
+        sets[one] = sets[one, :1].clone()
+    x0, t, eps = share.of(x0), share.of(t), share.of(eps).to(x0)
     conditions = [part if part is None else share.of(part) for part in conditions]
     alpha, sigma = schedule.at("alpha", t, x0), schedule.at("sigma", t, x0)
     snr = (alpha / sigma) ** 2

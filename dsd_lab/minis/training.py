@@ -22,13 +22,13 @@ from tqdm import tqdm
 from .. import checkpoint
 from ..checks import at_least
 from ..draws import generator_of
-from ..files import expanded, prepare_folder, write_json
+from ..files import expanded, prepare_folder, read_json, write_json
 from ..priors.network import pick_device
 from ..schedule import NoiseSchedule
 from ..threads import one_thread
 from .data import TrainingSet
 from .losses import WHOLE, Share, autoencoder_loss, denoising_loss
-from .parts import Reconstructor
+from .parts import Reconstructor, mini_folder
 from .recipe import Recipe
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,6 +42,8 @@ class Task(Protocol):
 
     data: TrainingSet
     recipe: Recipe
+    # views that are denoised jointly, and follow each other in a batch
+    together: int
     # the autoencoder, and the network that learns to denoise its latents, before training
     networks: Callable[[], tuple[nn.Module, nn.Module]]
     # autoencoder -> the latents of all pictures, on the CPU; sets its scaling factor
@@ -70,9 +72,8 @@ def train(
     recipe takes another's; then all pictures are encoded, once, and the task's network learns to
     denoise the latents. The same call goes on where an earlier one stopped, and comes to the same
     weights. out/checkpoint holds what that needs; it may be deleted at the end.
-    Processes that `accelerate launch` or `torchrun` starts share each batch: all draw the same one,
-    each takes its part, and gradients are averaged, so the weights are those of one process but for
-    rounding.
+    Processes that `accelerate launch` or `torchrun` starts share each batch: the weights are those
+    of one process but for rounding, see `Share`.
     every: steps between checkpoints. samples: called there with (mini, step).
     Raises ValueError for a folder that holds another training, saying what differs, and for more
     processes than a batch has pictures.
@@ -82,8 +83,8 @@ def train(
     # not cpu=True on a CPU, and each of several processes would train alone
     workers = PartialState(cpu=pick_device(device).type == "cpu")
     device = workers.device if workers.num_processes > 1 else pick_device(device)
-    # before the folder is made: a recipe that cannot be leaves none
-    share = share_of(recipe, workers)
+    share = share_of(recipe.batch, workers, task.together)
+    # first, so that a recipe that cannot be leaves no folder
     vae, network = (part.to(device) for part in task.networks())
     folder, header = prepare_folder(out / "checkpoint"), task.data.identity() | asdict(recipe)
     begin = partial(Training, recipe=recipe, folder=folder, header=header)
@@ -91,7 +92,8 @@ def train(
     if recipe.autoencoder is None:
         steps, lr = recipe.autoencoder_steps, recipe.autoencoder_lr
         autoencoder = begin("autoencoder", Reconstructor(vae), steps, lr)
-        loss = partial(reconstruct, task.data.pictures, recipe.autoencoder_batch, share=share)
+        few = share_of(recipe.autoencoder_batch, workers)
+        loss = partial(reconstruct, task.data.pictures, recipe.autoencoder_batch, share=few)
         autoencoder.run(loss, workers, every)
         vae, seconds = autoencoder.averaged.vae, autoencoder.seconds
     vae.requires_grad_(False).eval()
@@ -104,38 +106,48 @@ def train(
     denoiser.run(loss, workers, every, after)
     if workers.is_main_process:
         task.export(denoiser.averaged, vae, out)
-        minutes = {"autoencoder": seconds, "network": denoiser.seconds}
-        about = described(task) | {
-            "minutes": {stage: round(value / 60, 1) for stage, value in minutes.items()},
-            "hardware": hardware(network, device),
-            "processes": workers.num_processes,
-        }
+        stages = {"autoencoder": seconds, "network": denoiser.seconds}
+        about = account(task, stages, hardware(network, device), workers.num_processes)
         write_json(out / "training.json", about)
     workers.wait_for_everyone()
     return assemble(denoiser.averaged)
 
 
-def described(task: Task) -> dict[str, object]:
-    """What a training learns from, and how."""
-    return {
-        "data": task.data.name,
-        "objects": len(task.data.pixels),
-        "pictures": len(task.data.pictures),
-        "credit": task.data.credit,
-        "recipe": asdict(task.recipe),
-    }
-
-
-def share_of(recipe: Recipe, workers: PartialState) -> Share:
+def share_of(batch: int, workers: PartialState, together: int = 1) -> Share:
     """This process's share of a batch. Raises ValueError if there is not enough for all."""
-    trained = recipe.autoencoder is None
-    least = min(recipe.batch, recipe.autoencoder_batch) if trained else recipe.batch
-    if workers.num_processes > least:
+    if workers.num_processes > batch // together:
         raise ValueError(
-            f"{workers.num_processes} processes cannot share a batch of {least}; start at most "
-            f"{least}, or give larger batches"
+            f"{workers.num_processes} processes cannot share a batch of {batch}; start at most "
+            f"{batch // together}, or give larger batches"
         )
-    return Share(workers.process_index, workers.num_processes)
+    return Share(workers.process_index, workers.num_processes, together)
+
+
+def account(
+    task: Task, seconds: Mapping[str, float], hardware: str, processes: int
+) -> dict[str, object]:
+    """What a training writes of itself, as JSON can hold it."""
+    data, recipe = task.data, task.recipe
+    about = {
+        "data": data.name,
+        "objects": len(data.pixels),
+        "pictures": len(data.pictures),
+        "credit": data.credit,
+        "recipe": asdict(recipe),
+        "minutes": {stage: round(value / 60, 1) for stage, value in seconds.items()},
+        "hardware": hardware,
+        "processes": processes,
+    }
+    return about | ({} if recipe.start is None else {"start": trained_before(recipe.start)})
+
+
+def trained_before(start: str) -> dict[str, object]:
+    """What is known of the training that this one starts from: its steps, rate and minutes."""
+    file = mini_folder(start) / "training.json"
+    about = read_json(file, "train it again") if file.is_file() else {}
+    recipe, minutes = about.get("recipe", {}), about.get("minutes", {})
+    known = {name: recipe[name] for name in ("steps", "lr") if name in recipe}
+    return {"name": start, **known, **({"minutes": minutes["network"]} if minutes else {})}
 
 
 def hardware(network: nn.Module, device: torch.device) -> str:
@@ -177,8 +189,9 @@ def denoise(
     device = next(network.parameters()).device
     x0, conditions = task.batch(latents, generator)
     conditions = [part if part is None else part.to(device) for part in conditions]
+    how = generator, task.recipe.min_snr, task.together, share
     return share.weight(len(x0)) * denoising_loss(
-        network, schedule, x0.to(device), conditions, generator, task.recipe.min_snr, share
+        network, schedule, x0.to(device), conditions, *how
     )
 
 
