@@ -156,8 +156,8 @@ FAULTS = [
     ),
     Fault(
         "consistent-gap-one-too-wide",
-        "level(self.gap_max, schedule) - 1 t",
-        "level(self.gap_max, schedule)\n        t",
+        "schedule.reach(self.gap_max) - 1 t",
+        "schedule.reach(self.gap_max)\n        t",
         "test_contract test_family",
     ),
     Fault(
