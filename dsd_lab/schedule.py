@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 import torch
@@ -24,92 +24,28 @@ STABLE_DIFFUSION = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "be
 
 
 @dataclass(frozen=True, eq=False)
-class NoiseSchedule:
-    """Signal and noise levels of a variance-preserving diffusion, and what a network's output
-    means.
+class Levels:
+    """Signal and noise levels of a variance-preserving diffusion.
 
     Shapes: `alphas_cumprod`, `alpha`, `sigma`, `ratio`, `time` are float64 tensors (T,).
-    prediction_type: "flow" is the velocity eps - x0. is_flow: whether the levels are a flow's; see
-    `level` for what follows.
-    Source: DDPM (arXiv 2006.11239) with the notation of DDIM (arXiv 2010.02502); v from arXiv
-    2202.00512; flow matching from arXiv 2210.02747.
+    is_flow: whether they are those of a flow; see `level` for what follows.
+    Source: DDPM (arXiv 2006.11239) with the notation of DDIM (arXiv 2010.02502).
     """
 
     alphas_cumprod: Tensor
-    prediction_type: str = "epsilon"
-    is_flow: bool = False
+    is_flow: bool = field(default=False, kw_only=True)
 
     def __post_init__(self):
-        choice("prediction type", self.prediction_type, PREDICTION_TYPES)
         acp = self.alphas_cumprod
         falls = acp.ndim == 1 and len(acp) > 1 and bool((acp[1:] < acp[:-1]).all())
         if not falls or acp[0] >= 1 or acp[-1] < 0:
             raise ValueError(
                 "alphas_cumprod must be a 1-D tensor that falls strictly within 1 > ... >= 0"
             )
-        check_end(acp, self.prediction_type)
         object.__setattr__(self, "alphas_cumprod", acp.to(torch.float64))
-
-    @classmethod
-    def from_diffusers(cls, scheduler, tokens: int | None = None) -> NoiseSchedule:
-        """The schedule of a diffusers scheduler, given as the object or as its config mapping.
-
-        Computed here in float64 from the betas' or the flow's formula, never from the scheduler's
-        own tables (diffusers accumulates in float32, and its `set_timesteps` shifts a flow twice).
-        tokens: of a latent, where the scheduler shifts with their number.
-        Raises ValueError for a beta schedule or prediction type that is not supported, for flows of
-        other kinds, and for epsilon predictions with zero terminal SNR.
-        """
-        config = scheduler
-        if not isinstance(scheduler, Mapping):
-            config = {**scheduler.config, "_class_name": type(scheduler).__name__}
-        if told_flow(config):
-            steps = config.get("num_train_timesteps", 1000)
-            return cls.flow(flow_shift(config, tokens), steps=steps)
-        prediction = config.get("prediction_type", "epsilon")
-        acp = torch.cumprod(1 - _betas(config), dim=0)
-        if config.get("rescale_betas_zero_snr"):
-            # arXiv 2305.08891, algorithm 1: shift and stretch sqrt(acp) so that the last level is
-            # pure noise
-            root = acp.sqrt()
-            acp = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
-        return cls(acp, prediction)
-
-    @classmethod
-    def stable_diffusion(cls, prediction_type: str = "epsilon") -> NoiseSchedule:
-        """Stable Diffusion's schedule (scaled linear, 0.00085 to 0.012, 1000 steps)."""
-        return cls(torch.cumprod(1 - _betas(STABLE_DIFFUSION), dim=0), prediction_type)
-
-    @classmethod
-    def flow(
-        cls, shift: float = 1.0, prediction_type: str = "flow", steps: int = 1000
-    ) -> NoiseSchedule:
-        """The schedule of a flow: levels whose time s is evenly spaced, then shifted.
-
-            s = shift u / (1 + (shift - 1) u),    u = 1 / T, 2 / T, ..., 1
-
-        shift: above 1 it moves the levels towards noise (3 in Stable Diffusion 3). The last level
-        is pure noise, where r_t is infinite. Source: arXiv 2403.03206, section 5.3.2.
-        """
-        if not 0 < shift < math.inf:
-            raise ValueError(f"shift must be a positive number (3 in SD3), got {shift!r}")
-        u = torch.arange(1, steps + 1, dtype=torch.float64) / steps
-        time = shift * u / (1 + (shift - 1) * u)
-        clean = (1 - u) / (1 + (shift - 1) * u)  # 1 - time, exactly 0 at the end
-        return cls(clean**2 / (clean**2 + time**2), prediction_type, is_flow=True)
 
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
-
-    def __repr__(self) -> str:
-        """What it is, and where a method's usual range of t, 0.02 to 0.98, lies on it."""
-        kind = "flow" if self.is_flow else "diffusion"
-        ends = (f"t = {t}, r = {self.ratio[t]:.3g}" for t in map(self.level, (0.02, 0.98)))
-        low, high = ends
-        return (
-            f"NoiseSchedule({kind}, {self.prediction_type}, {len(self)} levels, "
-            f"t_min 0.02: {low}; t_max 0.98: {high})"
-        )
 
     @cached_property
     def alpha(self) -> Tensor:
@@ -176,6 +112,88 @@ class NoiseSchedule:
         """x_t = alpha x0 + sigma eps; x0 and eps (B, ...)."""
         return self.at("alpha", t, x0) * x0 + self.at("sigma", t, x0) * eps
 
+    def timesteps(self, steps: int) -> Tensor:
+        """The `steps` + 1 levels of a sampling path: int(linspace(T - 1, 0)), noisiest first; int64
+        (steps + 1,).
+        """
+        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps < len(self):
+            raise ValueError(f"steps must be an int in 1..{len(self) - 1}, got {steps!r}")
+        return torch.linspace(len(self) - 1, 0, steps + 1, dtype=torch.float64).long()
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule(Levels):
+    """The levels of a diffusion, and what its network's output means.
+
+    prediction_type: "epsilon", "v_prediction", "sample" (x0), or "flow", the velocity eps - x0.
+    Source: v from arXiv 2202.00512, flow matching from arXiv 2210.02747.
+    """
+
+    prediction_type: str = "epsilon"
+
+    def __post_init__(self):
+        choice("prediction type", self.prediction_type, PREDICTION_TYPES)
+        super().__post_init__()
+        check_end(self.alphas_cumprod, self.prediction_type)
+
+    @classmethod
+    def from_diffusers(cls, scheduler, tokens: int | None = None) -> NoiseSchedule:
+        """The schedule of a diffusers scheduler, given as the object or as its config mapping.
+
+        Computed here in float64 from the betas' or the flow's formula, never from the scheduler's
+        own tables (diffusers accumulates in float32, and its `set_timesteps` shifts a flow twice).
+        tokens: of a latent, where the scheduler shifts with their number.
+        Raises ValueError for a beta schedule or prediction type that is not supported, for flows of
+        other kinds, and for epsilon predictions with zero terminal SNR.
+        """
+        config = scheduler
+        if not isinstance(scheduler, Mapping):
+            config = {**scheduler.config, "_class_name": type(scheduler).__name__}
+        if told_flow(config):
+            steps = config.get("num_train_timesteps", 1000)
+            return cls.flow(flow_shift(config, tokens), steps=steps)
+        prediction = config.get("prediction_type", "epsilon")
+        acp = torch.cumprod(1 - _betas(config), dim=0)
+        if config.get("rescale_betas_zero_snr"):
+            # arXiv 2305.08891, algorithm 1: shift and stretch sqrt(acp) so that the last level is
+            # pure noise
+            root = acp.sqrt()
+            acp = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+        return cls(acp, prediction)
+
+    @classmethod
+    def stable_diffusion(cls, prediction_type: str = "epsilon") -> NoiseSchedule:
+        """Stable Diffusion's schedule (scaled linear, 0.00085 to 0.012, 1000 steps)."""
+        return cls(torch.cumprod(1 - _betas(STABLE_DIFFUSION), dim=0), prediction_type)
+
+    @classmethod
+    def flow(
+        cls, shift: float = 1.0, prediction_type: str = "flow", steps: int = 1000
+    ) -> NoiseSchedule:
+        """The schedule of a flow: levels whose time s is evenly spaced, then shifted.
+
+            s = shift u / (1 + (shift - 1) u),    u = 1 / T, 2 / T, ..., 1
+
+        shift: above 1 it moves the levels towards noise (3 in Stable Diffusion 3). The last level
+        is pure noise, where r_t is infinite. Source: arXiv 2403.03206, section 5.3.2.
+        """
+        if not 0 < shift < math.inf:
+            raise ValueError(f"shift must be a positive number (3 in SD3), got {shift!r}")
+        u = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+        time = shift * u / (1 + (shift - 1) * u)
+        clean = (1 - u) / (1 + (shift - 1) * u)  # 1 - time, exactly 0 at the end
+        return cls(clean**2 / (clean**2 + time**2), prediction_type, is_flow=True)
+
+    def __repr__(self) -> str:
+        """What it is, and where a method's usual range of t, 0.02 to 0.98, lies on it."""
+        kind = "flow" if self.is_flow else "diffusion"
+        ends = (f"t = {t}, r = {self.ratio[t]:.3g}" for t in map(self.level, (0.02, 0.98)))
+        low, high = ends
+        return (
+            f"NoiseSchedule({kind}, {self.prediction_type}, {len(self)} levels, "
+            f"t_min 0.02: {low}; t_max 0.98: {high})"
+        )
+
     def to_input(self, x_t: Batch, t: int | Tensor) -> Batch:
         """What the network is shown of x_t: a flow's x_flow = x_t / (alpha + sigma), else x_t."""
         if self.prediction_type != "flow":
@@ -209,14 +227,6 @@ class NoiseSchedule:
         if self.prediction_type == "v_prediction":
             return self.at("alpha", t, x0) * eps - self.at("sigma", t, x0) * x0
         return {"epsilon": eps, "sample": x0, "flow": eps - x0}[self.prediction_type]
-
-    def timesteps(self, steps: int) -> Tensor:
-        """The `steps` + 1 levels of a sampling path: int(linspace(T - 1, 0)), noisiest first; int64
-        (steps + 1,).
-        """
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps < len(self):
-            raise ValueError(f"steps must be an int in 1..{len(self) - 1}, got {steps!r}")
-        return torch.linspace(len(self) - 1, 0, steps + 1, dtype=torch.float64).long()
 
 
 def _betas(config: Mapping) -> Tensor:

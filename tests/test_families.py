@@ -230,6 +230,16 @@ def test_a_mixture_of_texts(small):
     torch.testing.assert_close(blended, plain, rtol=1e-5, atol=1e-5)
 
 
+def test_a_mixture_shows_what_any_of_its_texts_shows(priors):
+    """Where a family has a mask: that of the longest text."""
+    prior = priors("pixart-sigma")
+    name = prior.blend({"a red dragon of a house": 0.5, "a": 0.5})
+    mixed, long = prior.embeddings.of(
+        prior.embeddings.texts([name, "a red dragon of a house"], True)
+    )
+    assert torch.equal(mixed["mask"], long["mask"])
+
+
 def test_text_encoders_are_not_needed_again(small):
     cond = small.condition("a dragon", negative="a tree")
     small.prepare(cond)
@@ -303,6 +313,8 @@ def made(name, prior):
     more = {"cfg": 1.0} if not prior.has_uncond else {}
     if name.startswith("sdi"):
         more |= {"inversion_steps": 2, "inversion_cfg": 1.0}
+    if variant(name).kind.needs_source:
+        more["source_prompt"] = "a red house"
     if name == "vsd-network":
         more |= {"hidden": 8}
     if variant(name).kind is DSD:
@@ -365,11 +377,11 @@ def test_sanas_instruction_is_read_before_what_is_wanted_alone(priors):
 
 def test_no_prompt_is_not_the_empty_one_in_sdxl(priors):
     prior = priors("sdxl")
-    (told,) = prior._embed([("", False)])
+    (told,) = prior.embeddings.of([("", False)])
     assert not told["embedded"].any() and not told["pooled"].any()
     pipe = make_family("sdxl")
     pipe.register_to_config(force_zeros_for_empty_prompt=False)
-    assert PipelinePrior(pipe, "xl", "cpu")._embed([("", False)])[0]["embedded"].any()
+    assert PipelinePrior(pipe, "xl", "cpu").embeddings.of([("", False)])[0]["embedded"].any()
 
 
 # ---- refusals

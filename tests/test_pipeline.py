@@ -138,7 +138,7 @@ def test_one_call_of_the_network_and_no_more_items_than_asked(prior):
 
 
 def test_a_text_is_encoded_once(prior):
-    prior._embeddings.clear()
+    prior.embeddings.kept.clear()
     x, cond = prior.noise([0, 1]), prior.condition(["a dragon", "a cat"], negative="a tree")
     calls = []
     handle = prior.pipe.text_encoder.register_forward_hook(lambda *_: calls.append(1))
@@ -147,7 +147,7 @@ def test_a_text_is_encoded_once(prior):
         prior.prepare(cond)
     handle.remove()
     assert len(calls) == 1
-    assert {text for text, _ in prior._embeddings} == {"a dragon", "a cat", "a tree", ""}
+    assert {text for text, _ in prior.embeddings.kept} == {"a dragon", "a cat", "a tree", ""}
 
 
 def test_queries_in_one_call_equal_separate_calls(prior):

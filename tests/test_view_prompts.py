@@ -98,7 +98,7 @@ def test_perp_neg_is_its_formula_for_every_item_of_a_mixed_batch(inner, x, cfg, 
             return inner.predict_noise(x[i : i + 1], 500, inner.condition(text))
 
         keys = [(prompt + words, False) for words in shares]
-        told = [told["embedded"] for told in inner._embed(keys)]
+        told = [told["embedded"] for told in inner.embeddings.of(keys)]
         mixed = sum(share * e for share, e in zip(shares.values(), told, strict=True))[None]
         t = torch.tensor([500])
         e_pos_full = inner.schedule.to_eps(

@@ -15,12 +15,12 @@ def compression(vae: nn.Module | None) -> int:
 
 
 def to_latents(pixels: Tensor, vae: nn.Module | None) -> Tensor:
-    """Pixels in [-1, 1] to what the network sees: their latents, or themselves without
-    autoencoder.
+    """Pixels in [-1, 1] to what the network sees: their latents, in the autoencoder's dtype, or
+    themselves without autoencoder.
     """
     if vae is None:
         return pixels
-    encoded = vae.encode(pixels)  # a distribution, or its one value under some name
+    encoded = vae.encode(pixels.to(vae.dtype))  # a distribution, or its one value under some name
     latents = encoded.latent_dist.mode() if "latent_dist" in encoded else encoded[0]
     factor, shift = latent_factor(vae, latents)
     return (latents - shift) * factor
@@ -30,6 +30,7 @@ def from_latents(x: Tensor, vae: nn.Module | None) -> Tensor:
     """The reverse of `to_latents`."""
     if vae is None:
         return x
+    x = x.to(vae.dtype)
     factor, shift = latent_factor(vae, x)
     return vae.decode(x / factor + shift).sample
 

@@ -48,8 +48,7 @@ class NetworkPrior(Prior):
     float32 whatever the network's own dtype is, and outputs come in x's dtype. The modules are
     moved to `device`, cast to `dtype` and frozen, in place. unet: the network, which may be a
     transformer. device: "auto" is cuda, else mps, else cpu. dtype: of the network; None is float32
-    on a CPU, float16 elsewhere. float32_vae: whether the autoencoder stays in float32 where the
-    network is in float16.
+    on a CPU, float16 elsewhere. float32_vae: whether the autoencoder is in float32 all the same.
     max_batch: items in one call of the network at most; None is all of them.
     """
 
@@ -71,11 +70,9 @@ class NetworkPrior(Prior):
         self.name, self.unet, self.vae = name, unet, vae
         self.modules = check_at_hand([m for m in (unet, vae, *others) if m is not None], name)
         self.network_dtype = pick_dtype(dtype, pick_device(device))
-        with quiet():
-            for module in self.modules:
-                whole = module is vae and float32_vae and self.network_dtype == torch.float16
-                kept = torch.float32 if whole else self.network_dtype
-                module.to(dtype=kept).requires_grad_(False).eval()
+        of_vae = torch.float32 if float32_vae else self.network_dtype
+        for module in self.modules:
+            freeze(module, of_vae if module is vae else self.network_dtype)
         self.image_shape = (3, *(compression(vae) * side for side in self.shape[1:]))
         self.to(device)
 
@@ -107,9 +104,7 @@ class NetworkPrior(Prior):
 
     @abstractmethod
     def _network(self, x: Tensor, time: Tensor, told: dict[str, Tensor]) -> Tensor:
-        """The network's own output; channels beyond x's (a variance, that some predict too) are
-        left out by the caller.
-        """
+        """The network's own output; channels beyond x's, a variance, are left out afterwards."""
 
     def _time(self, t: Tensor) -> Tensor:
         """What the network is told of t, (B,) and on the CPU."""
@@ -137,9 +132,7 @@ class NetworkPrior(Prior):
         shown = [self.schedule.to_input(call.x, call.t) for call in calls]
         x = torch.cat([each.to(self.device, self.network_dtype) for each in shown])
         time = self._time(torch.cat([call.t for call in calls])).to(self.device)
-        told = self._conditions(
-            [(call.question, size) for call, size in zip(calls, sizes, strict=True)]
-        )
+        told = self._conditions([(call.question, len(call.x)) for call in calls])
         size = self.max_batch or len(x)
         outputs = []
         for part in (slice(i, i + size) for i in range(0, len(x), size)):
@@ -150,18 +143,13 @@ class NetworkPrior(Prior):
 
     # ---- pictures
 
-    @property
-    def _vae_dtype(self) -> torch.dtype:
-        return self.network_dtype if self.vae is None else self.vae.dtype
-
     def encode(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] to the prior's space, differentiably. Raises ValueError
         for another shape.
         """
         batch_of(self.image_shape, "images in [0, 1]", images)
-        pixels = (2 * images - 1).to(self.device, self._vae_dtype)
         with fitting(len(images), self.device, "the batch"):
-            return to_latents(pixels, self.vae).to(images)
+            return to_latents((2 * images - 1).to(self.device), self.vae).to(images)
 
     def decode(self, x: Tensor) -> Tensor:
         """From the prior's space to pictures (B, 3, H, W), clamped to [0, 1]. Raises ValueError for
@@ -169,8 +157,14 @@ class NetworkPrior(Prior):
         """
         batch_of(self.shape, "x", x)
         with fitting(len(x), self.device, "the batch"):
-            pixels = from_latents(x.to(self.device, self._vae_dtype), self.vae)
+            pixels = from_latents(x.to(self.device), self.vae)
         return ((pixels.to(x) + 1) / 2).clamp(0, 1)
+
+
+def freeze(module: nn.Module, dtype: torch.dtype) -> None:
+    """Casts a module, in place, and makes it one that is not trained."""
+    with quiet():
+        module.to(dtype=dtype).requires_grad_(False).eval()
 
 
 def place(calls: list[Call], call: Call) -> int:

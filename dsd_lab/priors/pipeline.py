@@ -2,8 +2,7 @@
 
 import math
 import unicodedata
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -13,10 +12,11 @@ from ..cameras import Camera
 from ..checks import number
 from ..worlds import World
 from .condition import Condition
-from .families import Told
+from .device import pick_device, pick_dtype
+from .embeddings import Embeddings
 from .network import NetworkPrior
-from .support import check_call, check_supported, schedule_of, shape_of, student
-from .words import Words
+from .support import check_call, check_supported, overflows, schedule_of, shape_of, warn_of_student
+from .words import Words, checked_prompt
 
 # NFSD's words for everything that a picture should not be (arXiv 2310.17590, section 4)
 DEGRADED = (
@@ -51,7 +51,8 @@ class PipelinePrior(NetworkPrior):
         size: int | None = None,
         guidance: float = 3.5,
     ):
-        self.family = family = check_supported(pipe)
+        self.pipe, self.family = pipe, check_supported(pipe)
+        family = self.family
         network, vae = getattr(pipe, family.part), None if family.pixels else pipe.vae
         shape = shape_of(pipe, family, size)
         super().__init__(
@@ -63,38 +64,21 @@ class PipelinePrior(NetworkPrior):
             shape,
             device,
             dtype,
-            family.float32_vae and bool(vae.config.get("force_upcast")),
+            float32_vae=overflows(family, vae, pick_dtype(dtype, pick_device(device))),
         )
         number("guidance", guidance, "3.5, what FLUX.1 dev is told")
         self._more = family.more(network, self.image_shape[1:], guidance)
         check_call(pipe, family, shape, self._more)
-        self.pipe, self.world, self.prompts = pipe, world, world.prompts if world else ()
+        self.world, self.prompts = world, world.prompts if world is not None else ()
         self.words = Words(getattr(pipe, family.tokenizer), name, family.max_tokens)
         told_camera = network.config.get("class_embed_type") == "simple_projection"
         self.cameras = "any" if told_camera else None
-        distilled = student(pipe, family, name)
-        self.has_uncond = family.has_uncond and not distilled
-        if distilled:
-            warnings.warn(
-                f"{name} {distilled}: a network distilled to a few steps is no score at every t, "
-                "and is asked at cfg=1 alone",
-                stacklevel=2,
-            )
+        self.has_uncond = not warn_of_student(pipe, family, name) and family.has_uncond
 
     # ---- prompts
 
     def resolve(self, prompt: str) -> str:
-        if not isinstance(prompt, str):
-            example = (self.prompts or ("a dragon",))[0]
-            raise TypeError(
-                f"a prompt is a string such as {example!r}, got {type(prompt).__name__}"
-            )
-        if not prompt.strip():
-            raise ValueError(
-                'the prompt is empty; give words such as "a dragon" '
-                '(the empty prompt is the term "uncond")'
-            )
-        text = prompt.strip()
+        text = checked_prompt(prompt, (self.prompts or ("a dragon",))[0])
         if self.world is not None:
             try:
                 text = self.world.resolve(text)
@@ -113,49 +97,22 @@ class PipelinePrior(NetworkPrior):
         )
 
     def prepare(self, cond: Condition) -> None:
-        """Encodes all that a condition may be asked for; each text is encoded once, for good, so
-        that the text encoders are not needed for it again.
+        """Encodes all that a condition may be asked for, so that the text encoders are not needed
+        for it again.
         """
-        texts = [(text, False) for text in ("", *(cond.negative or ()))]
-        self._embed([*texts, *self._wanted(cond.prompt)])
-
-    def _wanted(self, texts: Iterable[str], wanted: bool = True) -> list[tuple[str, bool]]:
-        """Texts, each with whether it is read as one that is wanted, where that makes a
-        difference.
-        """
-        return [(text, wanted and self.family.instructed) for text in texts]
-
-    @torch.no_grad()
-    def _embed(self, texts: Sequence[tuple[str, bool]]) -> list[Told]:
-        """What the text encoders make of texts. Each text is encoded once, for good."""
-        new = [key for key in dict.fromkeys(texts) if key not in self._embeddings]
-        for wanted in (False, True):
-            if missing := [text for text, how in new if how == wanted]:
-                encoded = self.family.encode(self.pipe, missing, wanted, self.device)
-                for i, text in enumerate(missing):
-                    told = {name: each[i] for name, each in encoded.items()}
-                    self._embeddings[text, wanted] = told
-        return [self._embeddings[key] for key in texts]
+        texts = self.embeddings.texts(("", *(cond.negative or ())), False)
+        self.embeddings.of(texts + self.embeddings.texts(cond.prompt, True))
 
     def blend(self, texts: dict[str, float]) -> str:
         """A name for the weighted mean of texts' embeddings, to be used as a prompt of a
-        `Condition`; weights add up to 1. Its mask, where there is one, shows what any of them
-        shows.
+        `Condition`; weights add up to 1.
         """
-        name = " + ".join(f"{weight:.6f} [{text}]" for text, weight in texts.items())
-        (key,) = self._wanted([name])
-        if key not in self._embeddings:
-            parts, weights = self._embed(self._wanted(texts)), torch.tensor(list(texts.values()))
-            self._embeddings[key] = {
-                part: blended(torch.stack([told[part] for told in parts]), weights)
-                for part in parts[0]
-            }
-        return name
+        return self.embeddings.blend(texts)
 
     # ---- the network
 
     def _forget(self):
-        self._embeddings: dict[tuple[str, bool], Told] = {}
+        self.embeddings = Embeddings(self.pipe, self.family, self.device)
 
     def _question(self, query, term):
         """The texts that the network reads for a term, one an item, and the cameras."""
@@ -167,10 +124,10 @@ class PipelinePrior(NetworkPrior):
         texts = query.cond.subjects(term)
         if texts[0] is None:
             texts = ("" if term == "uncond" else self._degraded,) * len(texts)
-        return tuple(self._wanted(texts, term == "cond")), query.cond.camera
+        return self.embeddings.texts(texts, term == "cond"), query.cond.camera
 
     def _conditions(self, questions):
-        parts = self._embed([text for (texts, _), _ in questions for text in texts])
+        parts = self.embeddings.of([text for (texts, _), _ in questions for text in texts])
         told = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
         for name, value in self._more.items():
             told[name] = value.to(self.device).expand(len(parts), *value.shape)
@@ -184,13 +141,6 @@ class PipelinePrior(NetworkPrior):
 
     def _network(self, x, time, told):
         return self.family.ask(self.unet, x, time, told)
-
-
-def blended(parts: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean of embeddings (n, ...), or of masks, which are integers, their union."""
-    if not parts.is_floating_point():
-        return parts.amax(0)
-    return torch.einsum("n,n...->...", weights.to(parts), parts)
 
 
 def camera_vector(cameras: Sequence[Camera | None]) -> Tensor:

@@ -5,6 +5,7 @@ gives and perhaps a camera, and nothing else.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -117,6 +118,22 @@ def student(pipe, family: Family, name: str) -> str:
     if scheduler.startswith("Euler") and trailing and not config.get("rescale_betas_zero_snr"):
         return f'has a {scheduler} of timestep_spacing="trailing", as Turbo has'
     return ""
+
+
+def warn_of_student(pipe, family: Family, name: str) -> bool:
+    """Whether a pipeline is taken for one distilled to a few steps; says so if it is."""
+    if why := student(pipe, family, name):
+        warnings.warn(
+            f"{name} {why}: a network distilled to a few steps is no score at every t, and is "
+            "asked at cfg=1 alone",
+            stacklevel=3,
+        )
+    return bool(why)
+
+
+def overflows(family: Family, vae: nn.Module | None, dtype: torch.dtype) -> bool:
+    """Whether an autoencoder is of no use in a dtype, as SDXL's is in float16."""
+    return dtype == torch.float16 and family.float32_vae and bool(vae.config.get("force_upcast"))
 
 
 def shape_of(pipe, family: Family, size: int | None) -> tuple[int, int, int]:

@@ -52,3 +52,17 @@ class Words:
                 f"{self.max_tokens} at most"
             )
         return text
+
+
+def checked_prompt(prompt: str, example: str) -> str:
+    """A prompt without the blanks around it. Raises TypeError for what is no string, ValueError
+    for the empty one.
+    """
+    if not isinstance(prompt, str):
+        raise TypeError(f"a prompt is a string such as {example!r}, got {type(prompt).__name__}")
+    if not prompt.strip():
+        raise ValueError(
+            'the prompt is empty; give words such as "a dragon" '
+            '(the empty prompt is the term "uncond")'
+        )
+    return prompt.strip()

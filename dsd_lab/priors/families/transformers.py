@@ -137,9 +137,7 @@ SANA = Family(
     ask=ask_sana,
     time=thousandths,
     max_tokens=300,
-    wants={
-        "guidance_embeds": ((False, None), "is told its guidance, as Sana-Sprint is"),
-    },
+    wants={"guidance_embeds": ((False, None), "is told its guidance, as Sana-Sprint is")},
     instructed=True,
 )
 
