@@ -285,6 +285,77 @@ def test_an_autoencoder_that_overflows_in_half_precision_stays_whole():
     assert prior.decode(prior.noise([0])).dtype == torch.float32
 
 
+def test_what_overflows_in_half_precision_in_t5_stays_whole():
+    prior = PipelinePrior(make_family("sd3"), "sd3", "cpu", torch.float16)
+    t5 = prior.pipe.text_encoder_3
+    kept = {name for name, weight in t5.named_parameters() if weight.dtype == torch.float32}
+    assert kept and all(".wo." in name for name in kept) and t5.dtype == torch.float16
+    cond = prior.condition("a cat")
+    assert prior.predict_noise(prior.noise([0]), 500, cond).isfinite().all()
+    other = PipelinePrior(make_family("sd3"), "sd3", "cpu", torch.bfloat16)
+    assert {weight.dtype for weight in other.pipe.text_encoder_3.parameters()} == {torch.bfloat16}
+
+
+# ---- the sizes of published networks, on shapes alone
+
+
+def published(name):
+    """A network of a published size, without its weights, and the shape of its latents."""
+    import diffusers
+
+    if name == "sdxl":
+        return diffusers.UNet2DConditionModel(
+            sample_size=128,
+            block_out_channels=(320, 640, 1280),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        ), (4, 128, 128)
+    if name == "sd3":  # 3.5 medium
+        return diffusers.SD3Transformer2DModel(
+            num_layers=24,
+            num_attention_heads=24,
+            caption_projection_dim=1536,
+            pos_embed_max_size=384,
+            dual_attention_layers=tuple(range(13)),
+            qk_norm="rms_norm",
+        ), (16, 128, 128)
+    if name == "pixart-alpha":
+        return diffusers.PixArtTransformer2DModel(caption_channels=4096), (4, 128, 128)
+    if name == "sana":
+        return diffusers.SanaTransformer2DModel(), (32, 32, 32)
+    return diffusers.FluxTransformer2DModel(guidance_embeds=True), (16, 128, 128)
+
+
+TOLD = {
+    "sdxl": {"embedded": (77, 2048), "pooled": (1280,)},
+    "sd3": {"embedded": (333, 4096), "pooled": (2048,)},
+    "pixart-alpha": {"embedded": (120, 4096), "mask": (120,)},
+    "sana": {"embedded": (300, 2304), "mask": (300,)},
+    "flux-dev": {"embedded": (512, 4096), "pooled": (768,)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOLD)
+def test_a_network_of_its_published_size_can_be_asked(name, priors):
+    family = priors(name).family
+    with torch.device("meta"), torch.no_grad():
+        network, shape = published(name)
+        more = family.more(network, (1024, 1024), 3.5)
+        sizes = TOLD[name] | {part: tuple(each.shape) for part, each in more.items()}
+        told = {part: torch.zeros(2, *size) for part, size in sizes.items()}
+        output = family.ask(network, torch.zeros(2, *shape), torch.zeros(2), told)
+    assert output.shape[2:] == shape[1:] and output.shape[1] in (shape[0], 2 * shape[0])
+    assert sum(weight.numel() for weight in network.parameters()) > 5e8
+
+
 def test_pictures_of_another_size(sd3):
     prior = PipelinePrior(make_family("sdxl"), "sdxl", "cpu", size=32)
     assert prior.shape == (4, 16, 16) and prior.image_shape == (3, 32, 32)
