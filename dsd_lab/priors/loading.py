@@ -19,8 +19,8 @@ from ..files import expanded
 from ..worlds import World
 from .device import pick_device, pick_dtype
 from .families import SUPPORTED, family_named
+from .multi_view import prior_of
 from .network import NetworkPrior, quiet
-from .pipeline import PipelinePrior
 from .variants import by_part, commonest, variant_of
 from .zero123 import NovelViewNetwork, NovelViewPrior
 
@@ -68,7 +68,7 @@ def load_pipeline(
         return load_novel_view(folder, device, dtype, name)
     with quiet():
         pipe = _read(folder, dtype)
-    return PipelinePrior(pipe, name, device, dtype, world, size=size)
+    return prior_of(pipe, name, device, dtype, world, size=size)
 
 
 def hub_name(folder: Path) -> str:
