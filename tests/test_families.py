@@ -435,6 +435,7 @@ def test_the_guidance_that_flux_is_told(flux):
     x, cond = flux.noise([0]), flux.condition("a cat")
     a, b = (p.predict_noise(x, 500, cond) for p in (flux, other))
     assert (a - b).abs().max() > 1e-4
+    assert (other.identity()["guidance"], flux.identity()["guidance"]) == (7.0, 3.5)
     with pytest.raises(TypeError, match="guidance must be a number"):
         PipelinePrior(flux.pipe, "other", "cpu", size=16, guidance="high")
 

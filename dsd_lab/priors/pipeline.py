@@ -76,6 +76,9 @@ class PipelinePrior(NetworkPrior):
         self.cameras = "any" if told_camera else None
         self.has_uncond = not warn_of_student(pipe, family, name) and family.has_uncond
 
+    def identity(self) -> dict[str, object]:
+        return super().identity() | {name: each.tolist() for name, each in self._more.items()}
+
     # ---- prompts
 
     def resolve(self, prompt: str) -> str:

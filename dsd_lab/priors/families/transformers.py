@@ -1,4 +1,7 @@
-"""Transformers told a prompt: Stable Diffusion 3, PixArt, Sana and FLUX.1."""
+"""Transformers told a prompt: Stable Diffusion 3, PixArt, Sana and FLUX.1.
+
+The functions are what a record is made of: see `Family`.
+"""
 
 import inspect
 from dataclasses import replace
