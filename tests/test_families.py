@@ -8,15 +8,30 @@ from functools import cache
 
 import pytest
 import torch
-from pipelines import FAMILIES, make_family, make_unet
+from pipelines import FAMILIES, WORDS, make_family, make_tokenizer, make_unet
 
-from dsd_lab import CSD, DSD, ISM, NFSD, SDI, SDS, DSDStar, ddim, distill, load_prior
+from dsd_lab import (
+    CSD,
+    DSD,
+    ISM,
+    NFSD,
+    SDI,
+    SDS,
+    Camera,
+    DSDStar,
+    ddim,
+    distill,
+    load_prior,
+    text_to_3d,
+)
+from dsd_lab.distill.scenes import Stage
 from dsd_lab.methods import VARIANTS, variant
-from dsd_lab.priors import PipelinePrior, Query
+from dsd_lab.priors import Condition, PipelinePrior, Query, ViewPrompts
 from dsd_lab.priors.families import SUPPORTED
 from dsd_lab.priors.families.transformers import pack, places, unpack
 from dsd_lab.priors.loading import load_pipeline
 from dsd_lab.priors.network import quiet
+from dsd_lab.priors.view_prompts import perp_neg_parts, perpendicular
 
 FLOWS = ("sd3", "sana", "flux-dev")
 LEVELS = [800, 300]
@@ -55,6 +70,11 @@ def sd3(priors):
 @pytest.fixture
 def flux(priors):
     return priors("flux-dev")
+
+
+def slow_but(quick, *names):
+    """Names as parameters, all but one of them slow."""
+    return [pytest.param(n, marks=[] if n == quick else pytest.mark.slow) for n in names]
 
 
 def some_prompt(prior):
@@ -415,6 +435,34 @@ def test_a_method_runs_and_goes_on(family, name, priors):
     next(half)
     again.load_state_dict(half.state_dict())
     torch.testing.assert_close(again.finish().x, whole.x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", slow_but("sd3", "sdxl", "sd3", "sana"))
+def test_views_in_words_and_perp_neg(name):
+    """The formula of Perp-Neg from the family's own predictions, and an object by it."""
+    pipe = make_family(name)
+    words = [*WORDS, "cat,", "front", "side", "back", "overhead", "view"]
+    for part in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+        if getattr(pipe, part, None) is not None:
+            pipe.register_modules(
+                **{part: make_tokenizer(getattr(pipe, part).model_max_length, words)}
+            )
+    inner = PipelinePrior(pipe, name, "cpu")
+    prior, camera, x = ViewPrompts(inner, perp_neg=True), Camera(60, 10), inner.noise([0, 1])
+    share, negatives = perp_neg_parts(camera)
+    blend = inner.blend({"a cat" + word: part for word, part in share.items()})
+    terms = inner.predict(x, 400, Condition((blend,)))
+    e_u = terms["uncond"].eps
+    e_pos = terms["cond"].eps - e_u
+    e = e_u + 3 * e_pos
+    for word, weight in negatives:
+        e_i = inner.predict_noise(x, 400, inner.condition("a cat" + word)) - e_u
+        e = e + 3 * weight * perpendicular(e_i, e_pos)
+    got = prior.predict_noise(x, 400, prior.condition("a cat", camera=camera), 3.0)
+    torch.testing.assert_close(got, e, rtol=1e-4, atol=1e-5)
+    stages = (Stage(16, 6, 1.0, 2),)
+    scene = text_to_3d(prior, "a cat", DSD(form="unit", cfg=2.0), 0, 2, stages=stages)
+    assert scene.field.grid.isfinite().all()
 
 
 def test_dsd_star_is_ddim_on_a_flow(sd3):
