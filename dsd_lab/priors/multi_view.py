@@ -57,10 +57,11 @@ class MultiViewPrior(PipelinePrior):
         return super()._outputs(queries)
 
 
-def prior_of(pipe, *settings) -> PipelinePrior:
+def prior_of(pipe, *settings, **options) -> PipelinePrior:
     """The prior of a pipeline: a `MultiViewPrior` where its UNet's config says so."""
-    kind = MultiViewPrior if VIEWS in pipe.unet.config else PipelinePrior
-    return kind(pipe, *settings)
+    unet = getattr(pipe, "unet", None)  # others have a transformer
+    kind = MultiViewPrior if unet is not None and VIEWS in unet.config else PipelinePrior
+    return kind(pipe, *settings, **options)
 
 
 def check_sets(t: Tensor, views: int) -> None:
