@@ -694,6 +694,7 @@ def test_it_goes_on_from_another_mini(trained, tmp_path):
         got, wanted = getattr(network, part).state_dict(), getattr(trained.pipe, part).state_dict()
         assert all(torch.equal(value, wanted[name].half().float()) for name, value in got.items())
     train(task, tmp_path, device="cpu")
+    assert not any("_name_or_path" in f.read_text() for f in tmp_path.glob("*/config.json"))
     start = json.loads((tmp_path / "training.json").read_text())["start"]
     assert start.pop("minutes") >= 0
     assert start == {"name": str(trained.out), "steps": 6, "lr": 1e-3}

@@ -29,6 +29,7 @@ from .parts import (
     ENCODER,
     encode_all,
     fit_scale,
+    forget_sources,
     make_autoencoder,
     make_scheduler,
     make_unet,
@@ -159,3 +160,4 @@ class NovelView:
         config = {"in_channel": linear.in_features, "out_channel": linear.out_features}
         write_json(folder / "config.json", {"_class_name": "CCProjection", **config})
         write_json(out / "model_index.json", INDEX)
+        forget_sources(out)

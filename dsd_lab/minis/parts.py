@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from ..files import expanded
+from ..files import expanded, read_json, write_json
 from ..priors import MODELS
 from ..priors.loading import naming_damage
 from ..priors.network import quiet
@@ -144,6 +144,14 @@ def start_from(network: nn.Module, pipeline: str, part: str) -> None:
                 f"{here} by the recipe"
             )
     network.load_state_dict(weights)
+
+
+def forget_sources(folder: Path) -> None:
+    """Take out of a pipeline's configs from which folder of this machine a part was read."""
+    for file in folder.glob("*/config.json"):
+        config = read_json(file, "save the pipeline again")
+        if config.pop("_name_or_path", None) is not None:
+            write_json(file, config)
 
 
 class Reconstructor(nn.Module):

@@ -25,6 +25,7 @@ from .parts import (
     ENCODER,
     encode_all,
     fit_scale,
+    forget_sources,
     make_autoencoder,
     make_scheduler,
     make_tokenizer,
@@ -167,6 +168,7 @@ class TextToImage:
                 part.to("cpu", torch.float16)
             pipe.save_pretrained(out, safe_serialization=True)
         make_readable(out)
+        forget_sources(out)
 
 
 def text_config(tokenizer: PreTrainedTokenizerFast, width: int) -> CLIPTextConfig:
