@@ -15,6 +15,7 @@ from .condition import Condition
 from .device import pick_device
 from .exact import ExactPrior, GaussianMixture, ImageSet
 from .loading import load_novel_view, load_pipeline
+from .memory import PRESETS, Memory, memory_for
 from .network import NetworkPrior
 from .novel_view import NovelViewSet
 from .pipeline import PipelinePrior
@@ -27,8 +28,10 @@ __all__ = [
     "ExactPrior",
     "GaussianMixture",
     "ImageSet",
+    "Memory",
     "NovelViewPrior",
     "NovelViewSet",
+    "PRESETS",
     "PipelinePrior",
     "Prediction",
     "Prior",
@@ -41,6 +44,7 @@ __all__ = [
     "load_novel_view",
     "load_pipeline",
     "load_prior",
+    "memory_for",
 ]
 
 PIPELINE_PARTS = ("model_index.json", "unet", "transformer", "config.json")

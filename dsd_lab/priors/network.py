@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import warnings
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ from ..checks import batch_of
 from ..schedule import NoiseSchedule
 from .base import Prior, Query
 from .device import pick_device, pick_dtype
+from .half import gone_through
+from .memory import FitsMemory, Readers
 from .support import check_at_hand
 
 
@@ -40,7 +42,7 @@ class Call(NamedTuple):
         )
 
 
-class NetworkPrior(Prior):
+class NetworkPrior(FitsMemory, Prior):
     """A prior with a UNet, in the latents of its autoencoder or, without one, in pixels.
 
     x has shape (channels, H, W), the UNet's; pictures have shape `image_shape`, (3, H', W'). x is
@@ -69,6 +71,7 @@ class NetworkPrior(Prior):
         super().__init__(shape, NoiseSchedule.from_diffusers(scheduler))
         self.name, self.unet, self.vae = name, unet, vae
         self.modules = check_at_hand([m for m in (unet, vae, *others) if m is not None], name)
+        self.readers = Readers(others)
         self.network_dtype = pick_dtype(dtype, pick_device(device))
         with quiet():
             for module in self.modules:
@@ -111,14 +114,7 @@ class NetworkPrior(Prior):
 
     def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
         # one run of the network for all queries and terms, in which the same is asked once
-        calls: list[Call] = []
-        places = [
-            {
-                term: place(calls, Call(query.x, query.t, self._question(query, term)))
-                for term in query.terms
-            }
-            for query in queries
-        ]
+        calls, places = arranged(queries, self._question)
         answers = self._run(calls)
         return [
             {term: answers[k].to(query.x) for term, k in of_query.items()}
@@ -134,12 +130,12 @@ class NetworkPrior(Prior):
             [(call.question, size) for call, size in zip(calls, sizes, strict=True)]
         )
         size = self.max_batch or len(x)
-        outputs = []
-        for part in (slice(i, i + size) for i in range(0, len(x), size)):
-            with fitting(len(x[part]), self.device, "prior.max_batch"):
-                of_part = (c if c is None else c[part] for c in conditions)
-                outputs.append(self._network(x[part], t[part], *of_part)[:, : self.shape[0]])
-        return torch.cat(outputs).split(sizes)
+        parts = zip(*(in_parts(c, size, len(x)) for c in (x, t, *conditions)), strict=True)
+        return torch.cat([self._part(*part) for part in parts]).split(sizes)
+
+    def _part(self, x: Tensor, *told: Tensor | None) -> Tensor:
+        with fitting(len(x), self.device, "prior.max_batch"):
+            return self._network(x, *told)[:, : self.shape[0]]
 
     # ---- pictures
 
@@ -148,9 +144,13 @@ class NetworkPrior(Prior):
         for another shape.
         """
         batch_of(self.image_shape, "images in [0, 1]", images)
-        pixels = (2 * images - 1).to(self.device, self.network_dtype)
-        with fitting(len(images), self.device, "the batch"):
+
+        def latents(images):
+            pixels = (2 * images - 1).to(self.device, self.network_dtype)
             return to_latents(pixels, self.vae).to(images)
+
+        with fitting(len(images), self.device, "the batch"):
+            return gone_through(latents, images, self.network_dtype)
 
     def decode(self, x: Tensor) -> Tensor:
         """From the prior's space to pictures (B, 3, H, W), clamped to [0, 1]. Raises ValueError for
@@ -160,6 +160,23 @@ class NetworkPrior(Prior):
         with fitting(len(x), self.device, "the batch"):
             pixels = from_latents(x.to(self.device, self.network_dtype), self.vae)
         return ((pixels.to(x) + 1) / 2).clamp(0, 1)
+
+
+def arranged(
+    queries: Sequence[Query], question: Callable[[Query, str], Hashable]
+) -> tuple[list[Call], list[dict[str, int]]]:
+    """The calls that queries need, each different one once, and where each query's terms are."""
+    calls: list[Call] = []
+    places = [
+        {term: place(calls, Call(query.x, query.t, question(query, term))) for term in query.terms}
+        for query in queries
+    ]
+    return calls, places
+
+
+def in_parts(values: Tensor | None, size: int, items: int) -> Sequence[Tensor | None]:
+    """Values of so many items, `size` of them at a time, or as many times None."""
+    return [None] * -(-items // size) if values is None else values.split(size)
 
 
 def place(calls: list[Call], call: Call) -> int:
@@ -210,7 +227,14 @@ def fitting(items: int, device: torch.device, setting: str) -> Iterator[None]:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether torch says with an error that memory has run out, of whatever device."""
-    return bool(re.search("out of memory|not enough memory|can't allocate memory", str(error)))
+    said = re.search("out of memory|not enough memory|can't allocate memory", str(error))
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(said)
+
+
+def release(device: torch.device) -> None:
+    """Give back what the device's allocator keeps for later."""
+    if empty := getattr(torch.get_device_module(device.type), "empty_cache", None):
+        empty()
 
 
 @contextmanager

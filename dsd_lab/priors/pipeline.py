@@ -21,6 +21,9 @@ DEGRADED = (
 )
 
 
+ALONE = {"num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+
+
 class PipelinePrior(NetworkPrior):
     """The prior of a diffusers text-to-image pipeline: the pipeline's own network, in its own
     (latent) space.
@@ -93,12 +96,8 @@ class PipelinePrior(NetworkPrior):
         for good.
         """
         if missing := [text for text in dict.fromkeys(texts) if text not in self._embeddings]:
-            encoded = self.pipe.encode_prompt(
-                prompt=missing,
-                device=self.device,
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=False,
-            )[0]
+            with self.readers.at(self.device):
+                encoded = self.pipe.encode_prompt(prompt=missing, device=self.device, **ALONE)[0]
             self._embeddings.update(zip(missing, encoded, strict=True))
         return torch.stack([self._embeddings[text] for text in texts])
 
@@ -111,12 +110,19 @@ class PipelinePrior(NetworkPrior):
             weights = torch.tensor(list(texts.values()))
             embedded = self._embed(list(texts))
             self._embeddings[name] = torch.einsum("n,ntc->tc", weights.to(embedded), embedded)
+            self._blends.append(name)
         return name
+
+    def forget_blends(self) -> None:
+        """Let go of the blends made so far, whose names then mean nothing any more."""
+        while self._blends:
+            del self._embeddings[self._blends.pop()]
 
     # ---- the network
 
     def _forget(self):
         self._embeddings: dict[str, Tensor] = {}
+        self._blends: list[str] = []
 
     def _question(self, query, term):
         """The texts that the network reads for a term, one an item, and the cameras."""
