@@ -149,7 +149,7 @@ class SceneRun(Loop):
             **prefixed("optimizer", checkpoint.flatten(stage.optimizer)),
         }
         if self.settings.fresh:
-            tensors["cameras"] = torch.tensor([astuple(c) for c in stage.cameras]).double()
+            tensors["cameras"] = numbers_of(stage.cameras)
         return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -235,6 +235,11 @@ def check_step(run: SceneRun, what: str, *values: Tensor) -> None:
             "run is left as it was before the step; lower the weights of regularisers or faithful, "
             f"or {REMEDY}"
         )
+
+
+def numbers_of(cameras: Sequence[Camera]) -> Tensor:
+    """What tells cameras apart: float64 (V, 4), to the bit."""
+    return torch.tensor(list(map(astuple, cameras)), dtype=torch.float64)
 
 
 def adam_for(scene: Scene, lr: float) -> torch.optim.Adam:

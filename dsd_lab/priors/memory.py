@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..checks import choice
+from .quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class FitsMemory:
     modules: Sequence[nn.Module]
     readers: Readers
     max_batch: int | None
+    sliced: bool = False
     device: torch.device
     network_dtype: torch.dtype
 
@@ -113,12 +115,13 @@ class FitsMemory:
         """Keep a tiny autoencoder, such as diffusers' `AutoencoderTiny`, to take the autoencoder's
         place where memory asks for it. Raises ValueError for one of other latents.
         """
-        self.tiny = check_tiny(vae, self.vae).to(self.device, self.network_dtype)
+        with quiet():
+            self.tiny = check_tiny(vae, self.vae).to(self.device, self.network_dtype)
         self.modules = [*self.modules, self.tiny]
 
     def economise(self, memory: Memory) -> None:
         """Fit into so much memory from now on."""
-        self.max_batch = memory.batch
+        self.max_batch, self.sliced = memory.batch, memory.sliced
         self.vae = economical(self.vae, self.tiny, memory)
         self.readers.keep_away(memory.readers_away)
 
@@ -128,11 +131,7 @@ def economical(vae: nn.Module | None, tiny: nn.Module | None, memory: Memory) ->
     asks for it.
     """
     vae = tiny if memory.tiny and tiny is not None else vae
-    ways = {
-        "slicing": memory.sliced,
-        "tiling": memory.tiled and vae is not tiny,
-        "gradient_checkpointing": memory.sliced,
-    }
+    ways = {"slicing": memory.sliced, "tiling": memory.tiled and vae is not tiny}
     for way, wanted in ways.items() if vae is not None else ():
         getattr(vae, f"{'enable' if wanted else 'disable'}_{way}")()
     return vae
@@ -143,7 +142,7 @@ def check_tiny(tiny: nn.Module, vae: nn.Module | None) -> nn.Module:
 
     def latents(one):
         config = one.config
-        widths = config.get("block_out_channels") or config.encoder_block_out_channels
+        widths = config.get("encoder_block_out_channels") or config.block_out_channels
         return config.latent_channels, len(widths)
 
     if vae is None or latents(tiny) != latents(vae):

@@ -5,7 +5,6 @@ from pictures and back.
 from __future__ import annotations
 
 import re
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import batch_of
+from ..gradients import through
 from ..schedule import NoiseSchedule
 from .base import Prior, Query
 from .device import pick_device, pick_dtype
-from .half import gone_through
 from .memory import FitsMemory, Readers
+from .quiet import quiet
 from .support import check_at_hand
 
 
@@ -149,8 +149,10 @@ class NetworkPrior(FitsMemory, Prior):
             pixels = (2 * images - 1).to(self.device, self.network_dtype)
             return to_latents(pixels, self.vae).to(images)
 
+        half = self.network_dtype == torch.float16
         with fitting(len(images), self.device, "the batch"):
-            return gone_through(latents, images, self.network_dtype)
+            parts = images.split(1) if self.sliced else [images]
+            return torch.cat([through(latents, p, (), self.sliced, half) for p in parts])
 
     def decode(self, x: Tensor) -> Tensor:
         """From the prior's space to pictures (B, 3, H, W), clamped to [0, 1]. Raises ValueError for
@@ -235,27 +237,3 @@ def release(device: torch.device) -> None:
     """Give back what the device's allocator keeps for later."""
     if empty := getattr(torch.get_device_module(device.type), "empty_cache", None):
         empty()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars, and no notices about unused parts of diffusers and transformers."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    before = [
-        (log, log.get_verbosity(), log.is_progress_bar_enabled())
-        for log in (of_diffusers, of_transformers)
-    ]
-    for log, _, _ in before:
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, verbosity, bars in before:
-            log.set_verbosity(verbosity)
-            if bars:
-                log.enable_progress_bar()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..cameras import Camera, check_cameras, rays
 from ..checks import at_least
+from ..gradients import through
 from .field import Field, Occupancy
 from .lights import Lights, shade
 
@@ -227,7 +227,7 @@ def march(
         return values.reshape(*values.shape[:-1], *z.shape)
 
     normals = normals or lights is not None
-    density, *vectors = _looked(field.with_normals if normals else field, asked, chunk)
+    density, *vectors = _looked(field, normals, asked, chunk)
     colour, *normal = (
         spread(values.T) for values in vectors
     )  # (3, N, S): sums over the last axis are the quickest
@@ -257,17 +257,22 @@ def _places(delta: Tensor, samples: int, generator: torch.Generator | None) -> T
     return part + u.to(delta.device)
 
 
-def _looked(look: Callable, points: Tensor, chunk: int | None) -> Sequence[Tensor]:
+def _looked(field: Field, normals: bool, points: Tensor, chunk: int | None) -> Sequence[Tensor]:
     """What a field says of points, `chunk` of them at a time; their gradient then works it out
     again, so that the memory is a chunk's.
     """
+    look = field.with_normals if normals else field
     if chunk is None or len(points) <= at_least("chunk", chunk):
         return look(points)
-    parts = [
-        checkpoint(look, part, use_reentrant=False, preserve_rng_state=False)
-        for part in points.split(chunk)
-    ]
-    return [torch.cat(values) for values in zip(*parts, strict=True)]
+
+    def table(part):
+        density, *vectors = look(part)
+        return torch.cat([density[:, None], *vectors], dim=1)
+
+    parameters = list(field.parameters())
+    parts = [through(table, part, parameters, again=True) for part in points.split(chunk)]
+    density, *vectors = torch.cat(parts).split([1, 3, 3] if normals else [1, 3], dim=1)
+    return density[:, 0], *vectors
 
 
 def transmittance(density: Tensor, delta: Tensor) -> Tensor:
