@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from device import MOCK
-from pipelines import make_pipe, make_view_pipe
+from pipelines import make_family, make_pipe, make_view_pipe
 from test_novel_view import make_parts
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -29,6 +29,7 @@ from dsd_lab import (
     DSDStar,
     GaussianMixture,
     ImageSet,
+    NoiseSchedule,
     Scene,
     compare,
     ddim,
@@ -264,6 +265,34 @@ PATHS["scene, lora"] = partial(
     scene_run, prior="network", method=VSD(particles="lora", rank=2), prompt="a red cat", **ONE
 )
 PATHS["scene, zero123"] = partial(scene_run, prior="zero123", method=DSD(form="x0"), **ONE)
+
+
+def a_familys_run(kit, name, method):
+    """A run on a pipeline of a family, its path, and its pictures there and back. FLUX.1 is left
+    out: its positions are in float64 in diffusers, save on devices that it knows to have none.
+    """
+    prior = PipelinePrior(make_family(name), name, kit.device, torch.float32)
+    cond = prior.condition("a red cat")
+    prior.prepare(cond)
+    run = distill(prior, cond, method, SEEDS[:2], 2).finish()
+    there = ddim(prior, prior.noise([0]), cond, 2, method.cfg)
+    return run.x, there.x_t, there.images, prior.encode(there.images)
+
+
+for name, method in (
+    ("sdxl", SDS(cfg=2.0)),
+    ("sd3", DSD(cfg=2.0, spacing=250)),
+    ("sana", SDS(cfg=2.0)),
+):
+    PATHS[f"family, {name}"] = partial(a_familys_run, name=name, method=method)
+
+
+@path
+def an_exact_flow(kit):
+    prior = ImageSet(pictures(), schedule=NoiseSchedule.flow(3.0)).to(kit.device)
+    cond = prior.condition("warm")
+    run = distill(prior, cond, DSD(spacing=250), SEEDS, 3).finish()
+    return run.x, ddim(prior, prior.noise(SEEDS), cond, 3).images
 
 
 @path

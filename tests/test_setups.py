@@ -103,9 +103,9 @@ def test_what_a_path_simulated_anew_predicts_is_what_a_kept_one_does(words):
 def test_it_forgets_the_blends_of_views_that_are_gone(words):
     run = begun(words, steps=3)
     next(run)
-    kept = len(words.inner._embeddings)
+    kept = len(words.inner.embeddings.kept)
     run.finish()
-    assert len(words.inner._embeddings) == kept  # the texts of all views, no more
+    assert len(words.inner.embeddings.kept) == kept  # the texts of all views, no more
 
 
 def test_refusals(words):
@@ -297,7 +297,12 @@ def test_what_a_prior_does_to_fit():
         p.requires_grad for p in tiny.parameters()
     )
     with pytest.raises(ValueError, match=r"\(4, 2\); this one has \(4, 1\)"):
-        prior.keep_tiny(AutoencoderTiny(encoder_block_out_channels=(8,), num_encoder_blocks=(1,)))
+        prior.keep_tiny(
+            AutoencoderTiny(
+                encoder_block_out_channels=(8,), decoder_block_out_channels=(8,),
+                num_encoder_blocks=(1,), num_decoder_blocks=(1,),
+            )
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -43,11 +43,10 @@ def denoising_loss(
     eps = torch.randn(x0.shape, generator=generator).to(x0)
     alpha, sigma = schedule.at("alpha", t, x0), schedule.at("sigma", t, x0)
     snr = (alpha / sigma) ** 2
-    target, scale = {
-        "epsilon": (eps, snr),
-        "v_prediction": (alpha * eps - sigma * x0, snr + 1),
-        "sample": (x0, torch.ones_like(snr)),
-    }[schedule.prediction_type]
+    scale = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[
+        schedule.prediction_type
+    ]
+    target = schedule.to_output(x0, eps, t)
     output = network(alpha * x0 + sigma * eps, t.to(x0.device), *conditions)
     weight = 1.0 if gamma is None else snr.clamp(max=gamma) / scale
     return (weight * (output - target).square()).mean()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..checks import choice
+from .autoencoder import compression
 from .quiet import quiet
 
 
@@ -77,8 +78,8 @@ def smaller(memory: Memory) -> Memory | None:
 class Readers:
     """Text encoders, which are kept on the CPU but when they read, where memory asks for it."""
 
-    def __init__(self, modules: Sequence[nn.Module]):
-        self.modules, self.away = tuple(modules), False
+    def __init__(self, modules: Sequence[nn.Module | None]):
+        self.modules, self.away = [module for module in modules if module is not None], False
 
     def keep_away(self, away: bool) -> None:
         """Keep them on the CPU from now on, or where they are next read."""
@@ -141,9 +142,7 @@ def check_tiny(tiny: nn.Module, vae: nn.Module | None) -> nn.Module:
     """The tiny autoencoder, frozen. Raises ValueError unless it has the latents of the other."""
 
     def latents(one):
-        config = one.config
-        widths = config.get("encoder_block_out_channels") or config.block_out_channels
-        return config.latent_channels, len(widths)
+        return one.config.latent_channels, compression(one)
 
     if vae is None or latents(tiny) != latents(vae):
         raise ValueError(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..checks import batch_of
 from ..gradients import through
 from ..schedule import NoiseSchedule
+from .autoencoder import compression, from_latents, to_latents
 from .base import Prior, Query
 from .device import pick_device, pick_dtype
 from .memory import FitsMemory, Readers
@@ -43,13 +44,13 @@ class Call(NamedTuple):
 
 
 class NetworkPrior(FitsMemory, Prior):
-    """A prior with a UNet, in the latents of its autoencoder or, without one, in pixels.
+    """A prior with a network, in the latents of its autoencoder or, without one, in pixels.
 
-    x has shape (channels, H, W), the UNet's; pictures have shape `image_shape`, (3, H', W'). x is
+    x has shape `shape`, (channels, H, W); pictures have shape `image_shape`, (3, H', W'). x is
     float32 whatever the network's own dtype is, and outputs come in x's dtype. The modules are
-    moved to `device`, cast to `dtype` and frozen, in place. scheduler: the config of a diffusers
-    scheduler. device: "auto" is cuda, else mps, else cpu. dtype: of the network; None is float32 on
-    a CPU, float16 elsewhere.
+    moved to `device`, cast to `dtype` and frozen, in place. unet: the network, which may be a
+    transformer. device: "auto" is cuda, else mps, else cpu. dtype: of the network; None is float32
+    on a CPU, float16 elsewhere. float32_vae: whether the autoencoder is in float32 all the same.
     max_batch: items in one call of the network at most; None is all of them.
     """
 
@@ -61,23 +62,21 @@ class NetworkPrior(FitsMemory, Prior):
         unet: nn.Module,
         vae: nn.Module | None,
         others: Sequence[nn.Module],
-        scheduler,
-        channels: int,
+        schedule: NoiseSchedule,
+        shape: tuple[int, int, int],
         device: str | torch.device,
         dtype: torch.dtype | None,
+        float32_vae: bool = False,
     ):
-        side = unet.config.sample_size
-        shape = (channels, *((side, side) if isinstance(side, int) else side))
-        super().__init__(shape, NoiseSchedule.from_diffusers(scheduler))
+        super().__init__(shape, schedule)
         self.name, self.unet, self.vae = name, unet, vae
         self.modules = check_at_hand([m for m in (unet, vae, *others) if m is not None], name)
         self.readers = Readers(others)
         self.network_dtype = pick_dtype(dtype, pick_device(device))
-        with quiet():
-            for module in self.modules:
-                module.to(dtype=self.network_dtype).requires_grad_(False).eval()
-        factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 1
-        self.image_shape = (3, *(factor * side for side in self.shape[1:]))
+        of_vae = torch.float32 if float32_vae else self.network_dtype
+        for module in self.modules:
+            freeze(module, of_vae if module is vae else self.network_dtype)
+        self.image_shape = (3, *(compression(vae) * side for side in self.shape[1:]))
         self.to(device)
 
     def to(self, device: str | torch.device) -> NetworkPrior:
@@ -101,16 +100,18 @@ class NetworkPrior(FitsMemory, Prior):
         """What a term of a query asks for, beside x and t."""
 
     @abstractmethod
-    def _conditions(self, questions: Sequence[tuple[Hashable, int]]) -> tuple[Tensor | None, ...]:
-        """What the network is told, an entry an item each, for questions about so many items one
-        after the other.
+    def _conditions(self, questions: Sequence[tuple[Hashable, int]]) -> dict[str, Tensor]:
+        """What the network is told, by name, an entry an item each, for questions about so many
+        items one after the other.
         """
 
     @abstractmethod
-    def _network(self, x: Tensor, t: Tensor, *conditions: Tensor | None) -> Tensor:
-        """The UNet's own output; channels beyond x's (a variance, that some predict too) are left
-        out by the caller.
-        """
+    def _network(self, x: Tensor, time: Tensor, told: dict[str, Tensor]) -> Tensor:
+        """The network's own output; channels beyond x's, a variance, are left out afterwards."""
+
+    def _time(self, t: Tensor) -> Tensor:
+        """What the network is told of t, (B,) and on the CPU."""
+        return t
 
     def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
         # one run of the network for all queries and terms, in which the same is asked once
@@ -124,18 +125,19 @@ class NetworkPrior(FitsMemory, Prior):
     def _run(self, calls: Sequence[Call]) -> tuple[Tensor, ...]:
         """The network's output for each call, in runs of `max_batch` items."""
         sizes = [len(call.x) for call in calls]
-        x = torch.cat([call.x.to(self.device, self.network_dtype) for call in calls])
-        t = torch.cat([call.t for call in calls]).to(self.device)
-        conditions = self._conditions(
-            [(call.question, size) for call, size in zip(calls, sizes, strict=True)]
-        )
+        shown = [self.schedule.to_input(call.x, call.t) for call in calls]
+        x = torch.cat([each.to(self.device, self.network_dtype) for each in shown])
+        time = self._time(torch.cat([call.t for call in calls])).to(self.device)
+        told = self._conditions([(call.question, len(call.x)) for call in calls])
         size = self.max_batch or len(x)
-        parts = zip(*(in_parts(c, size, len(x)) for c in (x, t, *conditions)), strict=True)
-        return torch.cat([self._part(*part) for part in parts]).split(sizes)
+        parts = [slice(i, i + size) for i in range(0, len(x), size)]
+        of_parts = [{name: each[part] for name, each in told.items()} for part in parts]
+        outputs = [self._part(x[p], time[p], of_p) for p, of_p in zip(parts, of_parts, strict=True)]
+        return torch.cat(outputs).split(sizes)
 
-    def _part(self, x: Tensor, *told: Tensor | None) -> Tensor:
+    def _part(self, x: Tensor, time: Tensor, told: dict[str, Tensor]) -> Tensor:
         with fitting(len(x), self.device, "prior.max_batch"):
-            return self._network(x, *told)[:, : self.shape[0]]
+            return self._network(x, time, told)[:, : self.shape[0]]
 
     # ---- pictures
 
@@ -146,8 +148,7 @@ class NetworkPrior(FitsMemory, Prior):
         batch_of(self.image_shape, "images in [0, 1]", images)
 
         def latents(images):
-            pixels = (2 * images - 1).to(self.device, self.network_dtype)
-            return to_latents(pixels, self.vae).to(images)
+            return to_latents((2 * images - 1).to(self.device), self.vae).to(images)
 
         half = self.network_dtype == torch.float16
         with fitting(len(images), self.device, "the batch"):
@@ -160,7 +161,7 @@ class NetworkPrior(FitsMemory, Prior):
         """
         batch_of(self.shape, "x", x)
         with fitting(len(x), self.device, "the batch"):
-            pixels = from_latents(x.to(self.device, self.network_dtype), self.vae)
+            pixels = from_latents(x.to(self.device), self.vae)
         return ((pixels.to(x) + 1) / 2).clamp(0, 1)
 
 
@@ -176,9 +177,10 @@ def arranged(
     return calls, places
 
 
-def in_parts(values: Tensor | None, size: int, items: int) -> Sequence[Tensor | None]:
-    """Values of so many items, `size` of them at a time, or as many times None."""
-    return [None] * -(-items // size) if values is None else values.split(size)
+def freeze(module: nn.Module, dtype: torch.dtype) -> None:
+    """Casts a module, in place, and makes it one that is not trained."""
+    with quiet():
+        module.to(dtype=dtype).requires_grad_(False).eval()
 
 
 def place(calls: list[Call], call: Call) -> int:
@@ -188,29 +190,6 @@ def place(calls: list[Call], call: Call) -> int:
             return k
     calls.append(call)
     return len(calls) - 1
-
-
-def to_latents(pixels: Tensor, vae: nn.Module | None) -> Tensor:
-    """Pixels in [-1, 1] to what the UNet sees: their latents, or themselves without autoencoder."""
-    if vae is None:
-        return pixels
-    encoded = vae.encode(pixels)
-    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    factor, shift = latent_factor(vae)
-    return (latents - shift) * factor
-
-
-def from_latents(x: Tensor, vae: nn.Module | None) -> Tensor:
-    """The reverse of `to_latents`."""
-    if vae is None:
-        return x
-    factor, shift = latent_factor(vae)
-    return vae.decode(x / factor + shift).sample
-
-
-def latent_factor(vae: nn.Module) -> tuple[float, float]:
-    """The factor and the shift between an autoencoder's latents and the UNet's."""
-    return vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
 
 
 @contextmanager

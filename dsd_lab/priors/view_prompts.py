@@ -138,7 +138,7 @@ class ViewPrompts(Prior):
         questions = [self._in_words(query) for query in queries]
         every = [question for of_query in questions for question in of_query]
         answers = iter(self.inner.predict_many(every, counted=False))
-        self.inner.forget_blends()  # cameras drawn afresh make new ones at each step
+        self.inner.embeddings.forget_blends()  # cameras drawn afresh make new ones at each step
         return [
             self._combined(query, [next(answers) for _ in of_query])
             for query, of_query in zip(queries, questions, strict=True)
