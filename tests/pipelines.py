@@ -343,7 +343,13 @@ FAMILIES = {
     "pixart-sigma": make_pixart_sigma,
     "sana": make_sana,
     "flux-dev": make_flux,
-    "if": lambda: make_pipe("variance"),
+    "if": lambda: make_pipe(
+        "variance",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+        encoder_hid_dim_type="text_proj",
+        encoder_hid_dim=32,
+    ),
 }
 
 

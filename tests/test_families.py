@@ -8,15 +8,30 @@ from functools import cache
 
 import pytest
 import torch
-from pipelines import FAMILIES, make_family, make_unet
+from pipelines import FAMILIES, WORDS, make_family, make_tokenizer, make_unet
 
-from dsd_lab import CSD, DSD, ISM, NFSD, SDI, SDS, DSDStar, ddim, distill, load_prior
+from dsd_lab import (
+    CSD,
+    DSD,
+    ISM,
+    NFSD,
+    SDI,
+    SDS,
+    Camera,
+    DSDStar,
+    ddim,
+    distill,
+    load_prior,
+    text_to_3d,
+)
+from dsd_lab.distill.scenes import Stage
 from dsd_lab.methods import VARIANTS, variant
-from dsd_lab.priors import PipelinePrior, Query
+from dsd_lab.priors import Condition, PipelinePrior, Query, ViewPrompts
 from dsd_lab.priors.families import SUPPORTED
 from dsd_lab.priors.families.transformers import pack, places, unpack
 from dsd_lab.priors.loading import load_pipeline
 from dsd_lab.priors.network import quiet
+from dsd_lab.priors.view_prompts import perp_neg_parts, perpendicular
 
 FLOWS = ("sd3", "sana", "flux-dev")
 LEVELS = [800, 300]
@@ -55,6 +70,11 @@ def sd3(priors):
 @pytest.fixture
 def flux(priors):
     return priors("flux-dev")
+
+
+def slow_but(quick, *names):
+    """Names as parameters, all but one of them slow."""
+    return [pytest.param(n, marks=[] if n == quick else pytest.mark.slow) for n in names]
 
 
 def some_prompt(prior):
@@ -285,6 +305,77 @@ def test_an_autoencoder_that_overflows_in_half_precision_stays_whole():
     assert prior.decode(prior.noise([0])).dtype == torch.float32
 
 
+def test_what_overflows_in_half_precision_in_t5_stays_whole():
+    prior = PipelinePrior(make_family("sd3"), "sd3", "cpu", torch.float16)
+    t5 = prior.pipe.text_encoder_3
+    kept = {name for name, weight in t5.named_parameters() if weight.dtype == torch.float32}
+    assert kept and all(".wo." in name for name in kept) and t5.dtype == torch.float16
+    cond = prior.condition("a cat")
+    assert prior.predict_noise(prior.noise([0]), 500, cond).isfinite().all()
+    other = PipelinePrior(make_family("sd3"), "sd3", "cpu", torch.bfloat16)
+    assert {weight.dtype for weight in other.pipe.text_encoder_3.parameters()} == {torch.bfloat16}
+
+
+# ---- the sizes of published networks, on shapes alone
+
+
+def published(name):
+    """A network of a published size, without its weights, and the shape of its latents."""
+    import diffusers
+
+    if name == "sdxl":
+        return diffusers.UNet2DConditionModel(
+            sample_size=128,
+            block_out_channels=(320, 640, 1280),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        ), (4, 128, 128)
+    if name == "sd3":  # 3.5 medium
+        return diffusers.SD3Transformer2DModel(
+            num_layers=24,
+            num_attention_heads=24,
+            caption_projection_dim=1536,
+            pos_embed_max_size=384,
+            dual_attention_layers=tuple(range(13)),
+            qk_norm="rms_norm",
+        ), (16, 128, 128)
+    if name == "pixart-alpha":
+        return diffusers.PixArtTransformer2DModel(caption_channels=4096), (4, 128, 128)
+    if name == "sana":
+        return diffusers.SanaTransformer2DModel(), (32, 32, 32)
+    return diffusers.FluxTransformer2DModel(guidance_embeds=True), (16, 128, 128)
+
+
+TOLD = {
+    "sdxl": {"embedded": (77, 2048), "pooled": (1280,)},
+    "sd3": {"embedded": (333, 4096), "pooled": (2048,)},
+    "pixart-alpha": {"embedded": (120, 4096), "mask": (120,)},
+    "sana": {"embedded": (300, 2304), "mask": (300,)},
+    "flux-dev": {"embedded": (512, 4096), "pooled": (768,)},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TOLD)
+def test_a_network_of_its_published_size_can_be_asked(name, priors):
+    family = priors(name).family
+    with torch.device("meta"), torch.no_grad():
+        network, shape = published(name)
+        more = family.more(network, (1024, 1024), 3.5)
+        sizes = TOLD[name] | {part: tuple(each.shape) for part, each in more.items()}
+        told = {part: torch.zeros(2, *size) for part, size in sizes.items()}
+        output = family.ask(network, torch.zeros(2, *shape), torch.zeros(2), told)
+    assert output.shape[2:] == shape[1:] and output.shape[1] in (shape[0], 2 * shape[0])
+    assert sum(weight.numel() for weight in network.parameters()) > 5e8
+
+
 def test_pictures_of_another_size(sd3):
     prior = PipelinePrior(make_family("sdxl"), "sdxl", "cpu", size=32)
     assert prior.shape == (4, 16, 16) and prior.image_shape == (3, 32, 32)
@@ -346,6 +437,34 @@ def test_a_method_runs_and_goes_on(family, name, priors):
     torch.testing.assert_close(again.finish().x, whole.x, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", slow_but("sd3", "sdxl", "sd3", "sana"))
+def test_views_in_words_and_perp_neg(name):
+    """The formula of Perp-Neg from the family's own predictions, and an object by it."""
+    pipe = make_family(name)
+    words = [*WORDS, "cat,", "front", "side", "back", "overhead", "view"]
+    for part in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+        if getattr(pipe, part, None) is not None:
+            pipe.register_modules(
+                **{part: make_tokenizer(getattr(pipe, part).model_max_length, words)}
+            )
+    inner = PipelinePrior(pipe, name, "cpu")
+    prior, camera, x = ViewPrompts(inner, perp_neg=True), Camera(60, 10), inner.noise([0, 1])
+    share, negatives = perp_neg_parts(camera)
+    blend = inner.blend({"a cat" + word: part for word, part in share.items()})
+    terms = inner.predict(x, 400, Condition((blend,)))
+    e_u = terms["uncond"].eps
+    e_pos = terms["cond"].eps - e_u
+    e = e_u + 3 * e_pos
+    for word, weight in negatives:
+        e_i = inner.predict_noise(x, 400, inner.condition("a cat" + word)) - e_u
+        e = e + 3 * weight * perpendicular(e_i, e_pos)
+    got = prior.predict_noise(x, 400, prior.condition("a cat", camera=camera), 3.0)
+    torch.testing.assert_close(got, e, rtol=1e-4, atol=1e-5)
+    stages = (Stage(16, 6, 1.0, 2),)
+    scene = text_to_3d(prior, "a cat", DSD(form="unit", cfg=2.0), 0, 2, stages=stages)
+    assert scene.field.grid.isfinite().all()
+
+
 def test_dsd_star_is_ddim_on_a_flow(sd3):
     cond, noise = some_prompt(sd3), sd3.noise([0, 1])
     path = ddim(sd3, noise, cond, 5, 3.0)
@@ -364,6 +483,7 @@ def test_the_guidance_that_flux_is_told(flux):
     x, cond = flux.noise([0]), flux.condition("a cat")
     a, b = (p.predict_noise(x, 500, cond) for p in (flux, other))
     assert (a - b).abs().max() > 1e-4
+    assert (other.identity()["guidance"], flux.identity()["guidance"]) == (7.0, 3.5)
     with pytest.raises(TypeError, match="guidance must be a number"):
         PipelinePrior(flux.pipe, "other", "cpu", size=16, guidance="high")
 

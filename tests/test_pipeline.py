@@ -776,6 +776,13 @@ def test_a_hub_id_that_was_downloaded_before(folders, tmp_path, monkeypatch, no_
         shutil.copytree(folders["sd15"], at / "snapshots" / ("0" * 40))
         assert load_prior(f"{owner}/tiny").name == f"{owner}/tiny"
     assert load_prior("runwayml/tiny") is load_prior("runwayml/tiny")
+    cached = tmp_path / "models--somebody--tiny"  # its folder is a pipeline's, not of pictures
+    assert load_prior(cached, device="cpu").name == "somebody/tiny"
+    (cached / "refs" / "main").unlink()
+    assert load_pipeline(cached, "cpu").name == "somebody/tiny"
+    (cached / "snapshots" / "other").mkdir()
+    with pytest.raises(ValueError, match="hub's cache without one copy to read"):
+        load_prior(cached)
 
 
 @pytest.fixture

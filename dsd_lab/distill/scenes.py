@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import checkpoint
-from ..cameras import BANK, Camera, CameraRanges, check_cameras
+from ..cameras import Camera, CameraRanges, check_cameras
 from ..draws import run_generator
 from ..inputs import InputView
 from ..methods import DSD, Method
@@ -25,7 +25,7 @@ from ..scene import Field, GridField, NeuralBackground, Occupancy, Scene, Shadin
 from ..scene.regularisers import Ramp
 from ..threads import one_thread
 from .loop import REMEDY, Loop, asks, check_method
-from .settings import FAITHFUL, STAGES, SceneSettings, Stage, fit_stages
+from .settings import FAITHFUL, STAGES, SceneSettings, Stage, cameras_for, fit_stages
 from .stage import StageRun
 from .targets import Targets
 from .terms import Faithful, Regularised
@@ -61,7 +61,7 @@ class SceneRun(Loop):
     All views share the seed's e*; at a smaller size it is the mean of each block of pixels, times
     the block's side, so that it is N(0, I) again and begins the same paths. refresh m > 1: each
     target x - g is held; every m steps the method is asked for the next views' targets, in turn
-    (for all, if the prior denoises views jointly), and each step fits some of all that are held.
+    (for all, if the prior takes all at once), and each step fits some of all that are held.
     conditioning: what the prior's `condition` is given beside the cameras; a picture among it is
     one that the scene must show too, in every step (`Faithful`). memory: where it runs out in a
     step, that step is taken again with the next smaller preset.
@@ -201,7 +201,7 @@ def begin_stage(run: SceneRun, number: int) -> StageRun:
         cameras,
         run.method,
         state,
-        Targets(e_star),
+        Targets(e_star, 1 if prior.all_at_once else prior.views_per_item),
         run.generator,
         settings.refresh,
         adam_for(run.scene, settings.lr),
@@ -320,18 +320,17 @@ def distill_scene(
     if faithful and view is None:
         raise ValueError("faithful weighs how well a scene shows its picture, and there is none")
     conditioning = check_conditioning(prior, prompt, negative, view)
-    joint = prior.views_per_item > 1
     if faithful is None:
         faithful = {} if view is None else FAITHFUL
     settings = SceneSettings(
         seed,
         steps,
-        (JOINT_REFRESH if joint else REFRESH) if refresh is None else refresh,
+        (JOINT_REFRESH if prior.all_at_once else REFRESH) if refresh is None else refresh,
         fit_stages(STAGES, prior) if stages is None else tuple(stages),
         lr,
         REGULARISERS if regularisers is None else dict(regularisers),
         dict(faithful),
-        chosen_views(cameras, prior, method),
+        chosen_views(cameras, prior, method, seed),
         None if shading is None else shading.check(),
     )
     memory = pick_memory(memory, prior.device)
@@ -348,19 +347,18 @@ def check_scene_method(method: Method) -> None:
 
 
 def chosen_views(
-    cameras: Sequence[Camera] | CameraRanges | None, prior: Prior, method: Method
+    cameras: Sequence[Camera] | CameraRanges | None, prior: Prior, method: Method, seed: int
 ) -> tuple[Camera, ...] | CameraRanges:
-    """The views to optimise, the prior's own bank unless given, or what they are drawn from.
+    """The views to optimise, see `cameras_for` unless given, or what they are drawn from.
 
     Raises ValueError where they are to be drawn afresh for each ask and cannot be.
     """
-    bank = BANK if prior.cameras in (None, "any") else prior.cameras
     if not isinstance(cameras, CameraRanges):
-        return check_cameras(bank if cameras is None else cameras)
-    if bank is prior.cameras or prior.views_per_item > 1:
+        return check_cameras(cameras_for(prior, seed) if cameras is None else cameras)
+    if prior.cameras not in (None, "any") or prior.views_per_item > 1:
         raise ValueError(
-            f"{prior.name} knows its own cameras alone, so none can be drawn afresh: give some of "
-            "its bank, or none"
+            f"{prior.name} knows its own cameras alone, or sets of them, so none can be drawn "
+            "afresh: give some of them, or none"
         )
     if method.keeps:
         raise ValueError(

@@ -16,6 +16,7 @@ from .device import pick_device
 from .exact import ExactPrior, GaussianMixture, ImageSet
 from .loading import load_novel_view, load_pipeline
 from .memory import PRESETS, Memory, memory_for
+from .multi_view import MultiViewPrior
 from .network import NetworkPrior
 from .novel_view import NovelViewSet
 from .pipeline import PipelinePrior
@@ -29,6 +30,7 @@ __all__ = [
     "GaussianMixture",
     "ImageSet",
     "Memory",
+    "MultiViewPrior",
     "NovelViewPrior",
     "NovelViewSet",
     "PRESETS",
@@ -47,7 +49,7 @@ __all__ = [
     "memory_for",
 ]
 
-PIPELINE_PARTS = ("model_index.json", "unet", "transformer", "config.json")
+PIPELINE_PARTS = ("model_index.json", "unet", "transformer", "config.json", "snapshots")
 MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that come with the package
 MINIS: dict[str, Callable[[], World] | None] = {  # and the world each one has seen
     "icons-mini": lambda: icons(64),
@@ -111,7 +113,8 @@ def load_prior(
     other cameras see given a picture), and both with "-joint" (all views denoised together, as
     multi-view diffusion models do); "icons-mini" (a small network); "toybox-mini" (one that is told
     the camera, any); "toybox-novel-view-mini" (one of new views); a folder with a model_index.json,
-    as diffusers saves pipelines, those like Zero-1-to-3 too; a folder of pictures with one
+    as diffusers saves pipelines of the families that it knows (README), those like Zero-1-to-3
+    too, or one of the hub's cache, models--owner--name; a folder of pictures with one
     sub-folder a label (exact); "owner/name", a pipeline on the Hugging Face hub.
     size: side of an exact prior's pictures in pixels; 32 makes a smaller, faster prior. A network
     has its own.

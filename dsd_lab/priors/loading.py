@@ -19,8 +19,8 @@ from ..files import expanded
 from ..worlds import World
 from .device import pick_device, pick_dtype
 from .families import SUPPORTED, family_named
+from .multi_view import prior_of
 from .network import NetworkPrior, quiet
-from .pipeline import PipelinePrior
 from .variants import by_part, commonest, variant_of
 from .zero123 import NovelViewNetwork, NovelViewPrior
 
@@ -62,13 +62,38 @@ def load_pipeline(
             f"{folder} is a file; give a folder with a model_index.json, or read it yourself: "
             "PipelinePrior(StableDiffusionPipeline.from_single_file(...))"
         )
-    name = name or (folder.resolve().name if folder.is_dir() else str(source))
-    folder = folder if folder.is_dir() else _find_on_hub(str(source), download)
+    name = name or (hub_name(folder.resolve()) if folder.is_dir() else str(source))
+    folder = snapshot(folder) if folder.is_dir() else _find_on_hub(str(source), download)
     if projection_of(folder):
         return load_novel_view(folder, device, dtype, name)
     with quiet():
         pipe = _read(folder, dtype)
-    return PipelinePrior(pipe, name, device, dtype, world, size=size)
+    return prior_of(pipe, name, device, dtype, world, size=size)
+
+
+def hub_name(folder: Path) -> str:
+    """The name of a pipeline's folder: "owner/name" of one of the hub's cache, which is called
+    models--owner--name, else its own.
+    """
+    kind, _, name = folder.name.partition("--")
+    return name.replace("--", "/", 1) if kind == "models" and name else folder.name
+
+
+def snapshot(folder: Path) -> Path:
+    """The pipeline in a folder of the hub's cache (blobs, refs, snapshots): the copy that `main`
+    names, or the only one; any other folder is itself. Raises ValueError where there is none.
+    """
+    copies = folder / "snapshots"
+    if not copies.is_dir():
+        return folder
+    main = folder / "refs" / "main"
+    found = [copies / main.read_text().strip()] if main.is_file() else list(copies.iterdir())
+    if len(found) != 1 or not found[0].is_dir():
+        raise ValueError(
+            f"{folder} is a folder of the hub's cache without one copy to read; give that of a "
+            f"copy, {copies}/..."
+        )
+    return found[0]
 
 
 def _find_on_hub(source: str, download: bool) -> Path:

@@ -178,9 +178,16 @@ def arranged(
 
 
 def freeze(module: nn.Module, dtype: torch.dtype) -> None:
-    """Casts a module, in place, and makes it one that is not trained."""
-    with quiet():
-        module.to(dtype=dtype).requires_grad_(False).eval()
+    """Casts a module, in place, and makes it one that is not trained.
+
+    What it says overflows in float16, such as T5's "wo", stays in float32 there.
+    """
+    whole = getattr(module, "_keep_in_fp32_modules", None) if dtype == torch.float16 else None
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point():
+            kept = set(whole or ()) & set(name.split("."))
+            tensor.data = tensor.data.to(torch.float32 if kept else dtype)
+    module.requires_grad_(False).eval()
 
 
 def place(calls: list[Call], call: Call) -> int:

@@ -14,7 +14,7 @@ from ..worlds import World
 from .condition import Condition
 from .device import pick_device, pick_dtype
 from .embeddings import Embeddings
-from .network import NetworkPrior
+from .network import NetworkPrior, quiet
 from .support import check_call, check_supported, overflows, schedule_of, shape_of, warn_of_student
 from .words import Words, checked_prompt
 
@@ -68,12 +68,16 @@ class PipelinePrior(NetworkPrior):
         )
         number("guidance", guidance, "3.5, what FLUX.1 dev is told")
         self._more = family.more(network, self.image_shape[1:], guidance)
-        check_call(pipe, family, shape, self._more)
+        with quiet():  # of settings that diffusers does not know, such as views_per_item
+            check_call(pipe, family, shape, self._more)
         self.world, self.prompts = world, world.prompts if world is not None else ()
         self.words = Words(getattr(pipe, family.tokenizer), name, family.max_tokens)
         told_camera = network.config.get("class_embed_type") == "simple_projection"
         self.cameras = "any" if told_camera else None
         self.has_uncond = not warn_of_student(pipe, family, name) and family.has_uncond
+
+    def identity(self) -> dict[str, object]:
+        return super().identity() | {name: each.tolist() for name, each in self._more.items()}
 
     # ---- prompts
 

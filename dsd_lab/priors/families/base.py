@@ -42,13 +42,13 @@ class Family:
     each, from one run of the text encoders. sizes: (pipe) -> the shape of each of these, of one
     item. more: (network, sides of the pictures, guidance) -> what else it is told, of one item.
     ask: (network, x, time, told) -> its output, (B, channels or more, h, w). time: from t.
-    encoders: the text encoders, which have a tokenizer each, and which of them are `optional`;
-    tokenizer: the one whose limit counts,
-    up to `max_tokens`. pack: how many latents a side are packed into the network's channels.
-    wants: settings of the network's config by which it would want more. has_uncond: whether there
-    is a prediction without a prompt, and so guidance; the network may have it built in.
-    instructed: whether a wanted text is read otherwise than one to avoid. pixels: whether it has
-    no autoencoder. float32_vae: whether an autoencoder that says force_upcast overflows in float16.
+    encoders: the text encoders, which have a tokenizer each; which of them are `optional`.
+    tokenizer: the one whose limit counts, up to `max_tokens`. pack: how many latents a side are
+    packed into the network's channels. wants: settings of the network's config by which it would
+    want more. has_uncond: whether there is a prediction without a prompt, and so guidance; the
+    network may have it built in. instructed: whether a wanted text is read otherwise than one to
+    avoid. pixels: whether it has no autoencoder. float32_vae: whether an autoencoder that says
+    force_upcast overflows in float16.
     """
 
     title: str

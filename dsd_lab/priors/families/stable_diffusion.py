@@ -1,4 +1,7 @@
-"""Stable Diffusion 1.x and 2.x, XL, and DeepFloyd IF's first stage: UNets told a prompt."""
+"""Stable Diffusion 1.x and 2.x, XL, and DeepFloyd IF's first stage: UNets told a prompt.
+
+The functions are what a record is made of: see `Family`.
+"""
 
 import torch
 

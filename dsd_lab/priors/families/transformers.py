@@ -1,4 +1,7 @@
-"""Transformers told a prompt: Stable Diffusion 3, PixArt, Sana and FLUX.1."""
+"""Transformers told a prompt: Stable Diffusion 3, PixArt, Sana and FLUX.1.
+
+The functions are what a record is made of: see `Family`.
+"""
 
 import inspect
 from dataclasses import replace
@@ -204,7 +207,7 @@ FLUX = Family(
     encode=encode_flux,
     sizes=sizes_flux,
     ask=ask_flux,
-    time=share,
+    time=share,  # which the transformer itself rounds to its dtype
     more=built_in,
     encoders=("text_encoder", "text_encoder_2"),
     tokenizer="tokenizer_2",
