@@ -679,6 +679,43 @@ FAULTS = [
         "return sharp * scale, soft",
         "test_train",
     ),
+    Fault(
+        "share-unweighted", "return self.count * size / sets", "return 1.0", "test_train_processes"
+    ),
+    Fault(
+        "share-takes-anothers-noise",
+        "chosen, noise = share.of(chosen).to(device), share.of(noise).to(device)",
+        "chosen = share.of(chosen).to(device); noise = noise[: len(chosen)].to(device)",
+        "test_train_processes",
+    ),
+    Fault(
+        "share-takes-anothers-conditions",
+        "share.of(part) for part in conditions",
+        "part[: len(x0)] for part in conditions",
+        "test_train_processes",
+    ),
+    # ---- studies
+    Fault("old-answers-for-new-tries", "uuid.uuid4().hex)", '"")', "test_executor"),
+    Fault(
+        "cells-together-in-a-process",
+        "with _alone: content = compute(cell)",
+        "content = compute(cell)",
+        "test_executor",
+    ),
+    Fault(
+        "done-is-lost-at-an-early-end",
+        "if future.done() and future.exception() is None:",
+        "if future.done() and future.exception():",
+        "test_executor",
+    ),
+    Fault("waiting-cells-go-on", "if not future.cancel()}", "}", "test_executor"),
+    Fault(
+        "prior-travels-whole",
+        "partial(_itself, prior) if call is None else partial(_loaded, *call)",
+        "partial(_itself, prior)",
+        "test_executor",
+    ),
+    Fault("two-studies-in-a-folder", 'CELLS / ".lock"', 'CELLS / f".{id(cells)}"', "test_study"),
     # ---- the judge
     Fault(
         "blurred-pictures-keep-their-label",

@@ -7,6 +7,7 @@ float tensors, which must be on the kit's device, reports and numbers. The devic
 
 import dataclasses
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -556,6 +557,14 @@ def a_study(kit):
     cells = study(kit.exact, grid, folder, progress=False)
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in cells.rows]
     return rows, [summary.distance for summary in summarise(folder)]
+
+
+@path
+def a_study_on_an_executor(kit):
+    grid = Grid({"DSD": DSD()}, ["warm"], SEEDS, [Setting(cfg=2.0, steps=3)], ddim_steps=4)
+    with ThreadPoolExecutor(2) as threads:
+        cells = study(kit.exact, grid, kit.folder / "study", executor=threads, progress=False)
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in cells.rows]
 
 
 @path

@@ -73,7 +73,7 @@ class StageRun:
         return views, *self.encode_views(views, True, normals)
 
     def _turn(self, count: int) -> Tensor:
-        """The next views to ask about: int64; all, if the prior takes them at once or they are new."""
+        """The next views to ask about: int64; all, if taken at once, or drawn for this."""
         if self.ranges is not None:
             self.look_from(self.ranges.draw(len(self.cameras), self.generator))
             return torch.arange(len(self.cameras))

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -40,6 +41,7 @@ __all__ = [
     "Query",
     "ViewPrompts",
     "ViewSet",
+    "call_of",
     "check_cfg",
     "guidance_terms",
     "guide",
@@ -96,6 +98,14 @@ def _mini(name: str, device: str | torch.device, dtype: torch.dtype | None) -> N
 
 
 _hub = lru_cache(maxsize=1)(load_pipeline)  # these are large: one is kept
+_calls: WeakKeyDictionary[Prior, tuple] = WeakKeyDictionary()
+
+
+def call_of(prior: Prior) -> tuple | None:
+    """The arguments (name, size, download, device, dtype) by which `load_prior` makes the prior
+    again, in any process; None if it was made otherwise.
+    """
+    return _calls.get(prior)
 
 
 def load_prior(
@@ -122,7 +132,15 @@ def load_prior(
     device: "auto" is the CPU for exact priors. device and dtype of a network: see `NetworkPrior`.
     Raises ValueError for an unknown name (with the nearest) or an unusable folder.
     """
-    path, name = find_path(name), str(name)
+    path = find_path(name)
+    prior = _load(path, str(name), size, download, device, dtype)
+    again = str(path.resolve()) if os.path.isdir(path) else str(name)
+    _calls.setdefault(prior, (again, size, download, str(device), dtype))
+    return prior
+
+
+def _load(path: Path, name: str, size: int, download: bool, device, dtype) -> Prior:
+    """As `load_prior`; path: where a file or folder of that name is, if there is one."""
     if not os.path.isdir(path):
         name = meant(name, [*EXACT, *MINIS]) or name
     exact_device = "cpu" if device == "auto" else pick_device(device)
