@@ -11,6 +11,7 @@ from . import metrics, worlds
 from .cameras import Camera
 from .distill.pictures import Run, Step, distill
 from .distill.scenes import SceneRun, distill_scene
+from .distill.setups import diverse_score_distillation
 from .inputs import InputView, input_view
 from .methods import (
     ASD,
@@ -73,6 +74,7 @@ __all__ = [
     "distill",
     "distill_images",
     "distill_scene",
+    "diverse_score_distillation",
     "image_to_3d",
     "input_view",
     "load_prior",

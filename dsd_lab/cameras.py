@@ -165,6 +165,30 @@ def sample_cameras(
     return tuple(Camera(*row) for row in (low + draw * (high - low)).tolist())
 
 
+@dataclass(frozen=True)
+class CameraRanges:
+    """Cameras drawn afresh whenever they are needed, each property evenly from its (low, high).
+
+    Raises what `sample_cameras` raises, and `Camera`.
+    """
+
+    elevation: tuple[float, float] = (-10.0, 45.0)
+    distance: tuple[float, float] = (3.0, 3.0)
+    fov: tuple[float, float] = (40.0, 40.0)
+    azimuth: tuple[float, float] = (-180.0, 180.0)
+
+    def __post_init__(self):
+        self.draw(1, torch.Generator())
+        for end in (0, 1):
+            Camera(self.azimuth[end], self.elevation[end], self.distance[end], self.fov[end])
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Camera, ...]:
+        """`count` of them."""
+        return sample_cameras(
+            count, generator, self.elevation, self.distance, self.fov, self.azimuth
+        )
+
+
 def nearest(camera: Camera, cameras: Sequence[Camera]) -> int:
     """The position in `cameras` of the one that looks from the nearest direction; the first of
     equals.

@@ -318,6 +318,34 @@ def quality(
 
 
 @app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="here (toys, on the CPU) or gpu (full size).")],
+    shape: Annotated[
+        list[str], typer.Option(help="Of the network: sd-2.1, sdxl, sd3; repeat for several.")
+    ] = ["sd-2.1", "sdxl", "sd3"],
+    size: Annotated[list[int], typer.Option(help="Pixels a side; repeat for several.")] = [64, 512],
+    steps: Annotated[int, typer.Option(help="Of each run.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps, cpu, ...")] = "auto",
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Tiny networks: only whether it runs.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where the table goes as JSON.")] = Path("bench.json"),
+) -> None:
+    """Time the methods on this machine; on networks of real sizes, which have random weights."""
+    from .checks import at_least, choice
+
+    if choice("bench", what, ("here", "gpu")) == "here":
+        from .studies.bench import main as of_toys
+
+        return of_toys()
+    from .course.gpu import bench as of_networks
+
+    at_least("steps", steps)
+    of_networks(out, shape, size, steps, device, tiny=tiny)
+    typer.echo(out)
+
+
+@app.command()
 def lab() -> None:
     """Open the course in JupyterLab."""
     page = notebooks_folder() / "00_start_here.ipynb"

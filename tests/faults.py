@@ -741,6 +741,33 @@ FAULTS = [
         "back |= torch.isin(torch.arange(len(self.group)), order",
         "test_judge",
     ),
+    # ---- text to 3-D at full size
+    Fault(
+        "lamp-behind-lights-too",
+        "(normal * to_lamp).sum(0).clamp(min=0)",
+        "(normal * to_lamp).sum(0).abs()",
+        "test_setups",
+    ),
+    Fault("half-not-scaled-back", "next(found) / scale", "next(found) * scale", "test_setups"),
+    Fault(
+        "latent-weight-as-it-is",
+        "    return weight / whole\n",
+        "    return weight\n",
+        "test_setups",
+    ),
+    Fault("perp-neg-base-free", "2 + (base not in terms)", "2", "test_view_gradients"),
+    Fault(
+        "path-anew-too-short",
+        "if node >= t.min()",
+        "if node >= t.min() + 150",
+        "test_view_gradients",
+    ),
+    Fault(
+        "drawn-cameras-forgotten",
+        'stage.look_from(tuple(Camera(*row) for row in state["cameras"].tolist()))',
+        "pass",
+        "test_setups",
+    ),
 ]
 
 

@@ -145,6 +145,16 @@ def make_pipe(kind, **more):
     )
 
 
+VIEW_WORDS = ("cat,", "dragon,", "front", "side", "back", "overhead", "view")
+
+
+def make_view_pipe(kind):
+    """A pipeline that knows the words by which it is told a camera: "a cat, front view"."""
+    pipe = make_pipe(kind)
+    pipe.register_modules(tokenizer=make_tokenizer(8, [*WORDS, *VIEW_WORDS]))
+    return pipe
+
+
 # ---- the other families
 
 

@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 from device import MOCK
-from pipelines import make_family
+from pipelines import make_family, make_pipe, make_view_pipe
 from test_novel_view import make_parts
-from test_pipeline import WORDS, make_pipe, make_tokenizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dsd_lab import (
@@ -39,6 +38,7 @@ from dsd_lab import (
     distill,
     distill_images,
     distill_scene,
+    diverse_score_distillation,
     image_to_3d,
     input_view,
     metrics,
@@ -51,9 +51,16 @@ from dsd_lab.methods import VARIANTS
 from dsd_lab.minis import NovelView, Recipe, TextToImage, TrainingSet, train
 from dsd_lab.minis.exams import exam_of, reconstruction
 from dsd_lab.minis.parts import make_autoencoder, seeded
-from dsd_lab.priors import NovelViewPrior, NovelViewSet, PipelinePrior, ViewPrompts, ViewSet
+from dsd_lab.priors import (
+    PRESETS,
+    NovelViewPrior,
+    NovelViewSet,
+    PipelinePrior,
+    ViewPrompts,
+    ViewSet,
+)
 from dsd_lab.priors.zero123 import NovelViewNetwork
-from dsd_lab.scene import REFERENCE, HashField, fit_views
+from dsd_lab.scene import REFERENCE, HashField, Shading, fit_views
 from dsd_lab.studies import Grid, Setting, study, summarise
 from dsd_lab.studies.report import write_report
 from dsd_lab.viz import live
@@ -145,11 +152,8 @@ class Kit:
     def new_views(self):
         return NovelViewSet(toys()).to(self.device)
 
-    def pipeline(self, kind, words=()):
-        pipe = make_pipe(kind)
-        if words:
-            pipe.register_modules(tokenizer=make_tokenizer(8, [*WORDS, *words]))
-        return PipelinePrior(pipe, device=self.device, dtype=torch.float32)
+    def pipeline(self, kind, make=make_pipe):
+        return PipelinePrior(make(kind), device=self.device, dtype=torch.float32)
 
     @cached_property
     def network(self):
@@ -165,8 +169,7 @@ class Kit:
 
     @cached_property
     def words(self):
-        words = ("cat,", "front", "side", "back", "overhead", "view")
-        return ViewPrompts(self.pipeline("sd15", words), perp_neg=True)
+        return ViewPrompts(self.pipeline("sd15", make_view_pipe), perp_neg=True)
 
     @cached_property
     def zero123(self):
@@ -455,6 +458,31 @@ def a_hash_field(kit):
         kit.views, "a chair", SDS(), 0, 3, field=field, stages=(Stage(16, 8, 1.0, 2),)
     ).finish()
     return dict(run.scene.field.named_parameters()), run.scene.render(RING, 8, normals=True).rgb
+
+
+@path
+def the_published_setup_in_little(kit):
+    """Cameras drawn afresh, lamps, a learned background, and the memory of a laptop."""
+    prior = ViewPrompts(kit.pipeline("sd21", make_view_pipe), perp_neg=True)
+    field = HashField(levels=2, entries=64, coarsest=2, finest=8, hidden=4)
+    small = {"field": field, "steps": 2, "stages": (Stage(8, 8, 1.0, 2, samples=12),)}
+    settings = diverse_score_distillation() | small | {"shading": Shading(after=0.0)}
+    run = distill_scene(prior, "a cat", settings.pop("method"), 0, **settings).finish()
+    return dict(run.scene.named_parameters()), run.scene.images(RING, 8)
+
+
+@path
+def a_pipeline_that_saves_memory(kit):
+    prior, made = kit.pipeline("sd15"), []
+    images = torch.rand(2, *prior.image_shape, generator=torch.Generator().manual_seed(0))
+    images = images.to(kit.device).requires_grad_()
+    prior.keep_tiny(make_pipe("tiny").vae)
+    for memory in (PRESETS[0], PRESETS[-2], replace(PRESETS[-2], tiny=False)):
+        prior.economise(memory)
+        x = prior.encode(images)
+        (slope,) = torch.autograd.grad(x.square().sum(), images)
+        made += [x.detach(), slope, prior.predict_noise(x.detach(), 500, prior.condition("a cat"))]
+    return made
 
 
 @path

@@ -7,7 +7,8 @@ import pytest
 
 LIBRARY = Path(__file__).parents[1] / "dsd_lab"
 ROOMS = [  # from the ground up, as in the README's table
-    {"files", "checks", "checkpoint", "notebook", "picture_files", "shapes", "threads"},
+    {"files", "checks", "checkpoint", "gradients", "notebook", "picture_files", "shapes"}
+    | {"threads"},
     {"schedule", "draws", "cameras", "inputs"}, {"worlds"},
     {"scene"}, {"priors"}, {"sampling"}, {"methods"}, {"distill"}, {"metrics"}, {"tasks"}, {"viz"},
     {"studies"}, {"minis"}, {"course"}, {"bench"}, {"cli"},

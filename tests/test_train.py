@@ -646,7 +646,7 @@ def test_training_lowers_the_loss(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_commands_train_a_folder_and_measure_it(tmp_path, capsys):
-    """What the README and lesson 10 promise, of a folder with few labels and few pictures."""
+    """What the README and lesson 13 promise, of a folder with few labels and few pictures."""
     from PIL import Image
     from typer.testing import CliRunner
 

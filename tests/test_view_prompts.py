@@ -3,8 +3,8 @@
 import math
 
 import pytest
-import test_pipeline as tiny
 import torch
+from pipelines import make_view_pipe
 
 from dsd_lab import Camera, GaussianMixture, text_to_3d
 from dsd_lab.distill.scenes import Stage
@@ -25,15 +25,8 @@ CAMERAS = [
 
 @pytest.fixture(scope="module", params=["sd15", "sd21"])
 def inner(request):
-    before, words = torch.get_num_threads(), tiny.WORDS
-    torch.set_num_threads(1)
-    tiny.make_tokenizer.__defaults__ = (
-        [*words, "cat,", "dragon,", "front", "side", "back", "overhead", "view"],
-    )
     with quiet():
-        yield PipelinePrior(tiny.make_pipe(request.param), device="cpu")
-    tiny.make_tokenizer.__defaults__ = (words,)
-    torch.set_num_threads(before)
+        return PipelinePrior(make_view_pipe(request.param), device="cpu")
 
 
 @pytest.fixture

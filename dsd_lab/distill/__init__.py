@@ -4,6 +4,7 @@ from .loop import LEARNING_RATE, OPTIMIZERS, STARTS, Loop, check_settings
 from .pictures import Run, Step, distill
 from .scenes import SCENE_DSD, SceneRun, SceneStep, distill_scene
 from .settings import STAGES, SceneSettings, Stage, fit_stages
+from .setups import diverse_score_distillation
 
 __all__ = [
     "LEARNING_RATE",
@@ -21,5 +22,6 @@ __all__ = [
     "check_settings",
     "distill",
     "distill_scene",
+    "diverse_score_distillation",
     "fit_stages",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..checks import at_least, choice, positive
 from ..methods import Method
 from ..priors import Prior
+from ..priors.network import out_of_memory, release
 from ..threads import one_thread
 
 STARTS = ("zeros", "x0hat")
@@ -37,10 +38,22 @@ class Loop(ABC):
     def __next__(self):
         if self.finished:
             raise StopIteration
-        with one_thread(self.prior.unet):
-            self.prepare()
-            with self.whole():
-                return self.step()
+        while True:
+            try:
+                with one_thread(self.prior.unet):
+                    self.prepare()
+                    with self.whole():
+                        return self.step()
+            except (MemoryError, RuntimeError) as error:
+                if not (out_of_memory(error) and self.economise()):
+                    raise
+            release(self.prior.device)  # here, where the error holds no tensor of the step any more
+
+    def economise(self) -> bool:
+        """Make do with less memory, where it has run out in a step; whether that can be. The step
+        is then taken again.
+        """
+        return False
 
     def prepare(self) -> None:
         """What comes before a step and is no part of it."""

@@ -5,7 +5,7 @@ into the field.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import checkpoint
-from ..cameras import Camera, check_cameras
+from ..cameras import Camera, CameraRanges, check_cameras
 from ..draws import run_generator
 from ..inputs import InputView
 from ..methods import DSD, Method
-from ..priors import Prior
-from ..scene import Field, GridField, Occupancy, Scene
+from ..priors import Memory, Prior
+from ..priors.memory import pick_memory, smaller
+from ..scene import Field, GridField, NeuralBackground, Occupancy, Scene, Shading
 from ..scene.regularisers import Ramp
 from ..threads import one_thread
 from .loop import REMEDY, Loop, asks, check_method
@@ -62,7 +63,8 @@ class SceneRun(Loop):
     target x - g is held; every m steps the method is asked for the next views' targets, in turn
     (for all, if the prior takes all at once), and each step fits some of all that are held.
     conditioning: what the prior's `condition` is given beside the cameras; a picture among it is
-    one that the scene must show too, in every step (`Faithful`).
+    one that the scene must show too, in every step (`Faithful`). memory: where it runs out in a
+    step, that step is taken again with the next smaller preset.
     Iterating yields a `SceneStep` after each step; `state_dict()` is the checkpoint, to the bit.
     """
 
@@ -73,17 +75,22 @@ class SceneRun(Loop):
         method: Method,
         settings: SceneSettings,
         field: Field | None = None,
+        background: float | Tensor | NeuralBackground = 1.0,
+        memory: Memory | None = None,
     ):
         super().__init__(prior, settings.steps)
         self.method, self.settings = method, settings
         self.conditioning, self.view = dict(conditioning), conditioning.get("image")
         field = GridField(settings.stages[0].resolution) if field is None else field
-        self.scene = Scene(field, Occupancy(threshold=EMPTY)).to(prior.device)
+        self.scene = Scene(field, Occupancy(threshold=EMPTY), background).to(prior.device)
+        self.memory = memory
         self.e_star = prior.noise([settings.seed])[0]
         self.generator = run_generator(settings.seed)
         self.terms = [Regularised(settings.regularisers)] if settings.regularisers else []
         if self.view is not None:
             self.terms.append(Faithful(self.view.to(prior.device), settings.faithful))
+        if memory is not None:
+            prior.economise(memory)
         self.stage = begin_stage(self, 0)
 
     def prepare(self) -> None:
@@ -99,14 +106,23 @@ class SceneRun(Loop):
             loss = loss + stage.whole * term(self, rendering)
         stage.optimizer.zero_grad()
         loss.backward()
-        slopes = [p.grad for p in self.scene.field.parameters() if p.grad is not None]
+        slopes = [p.grad for p in self.scene.parameters() if p.grad is not None]
         check_step(self, "loss or its gradient", loss, *slopes)
         stage.optimizer.step()
-        check_step(self, "scene after it", *self.scene.field.parameters())
+        check_step(self, "scene after it", *self.scene.parameters())
         self.scene.step()
         self.index += 1
         cameras = tuple(stage.cameras[i] for i in views.tolist())
         return SceneStep(self.index, cameras, rendering.rgb.detach(), stage.t.clone())
+
+    def economise(self) -> bool:
+        memory = smaller(self.memory) if self.memory else None
+        if memory is None:
+            return False
+        print(f"out of memory at step {self.index + 1}: on with the preset {memory.name}")
+        self.memory = self.stage.memory = memory
+        self.prior.economise(memory)
+        return True
 
     @property
     def header(self) -> dict[str, object]:
@@ -117,6 +133,7 @@ class SceneRun(Loop):
             **described(self.conditioning),
             **self.settings.header(),
             "field": type(self.scene.field).__name__,
+            "backdrop": self.scene.backdrop and type(self.scene.backdrop).__name__,
         }
 
     def state_dict(self):
@@ -131,18 +148,14 @@ class SceneRun(Loop):
             **prefixed("scene", self.scene.state_dict()),
             **prefixed("optimizer", checkpoint.flatten(stage.optimizer)),
         }
+        if self.settings.fresh:
+            tensors["cameras"] = numbers_of(stage.cameras)
         return {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a checkpoint of a run with the same settings."""
-        number, part = int(state["stage"]), checkpoint.part
-        stage = self.stage if number == self.stage.number else begin_stage(self, number)
-        self.scene.load_state_dict(part(state, "scene"))
-        optimizer = adam_for(self.scene, self.settings.lr)  # a loaded grid may be a new parameter
-        checkpoint.restore(optimizer, part(state, "optimizer"))
-        stage.targets.load_state_dict(part(state, "targets"))
-        method_state = stage.state.restored(part(state, "method"))
-        self.stage = replace(stage, state=method_state, optimizer=optimizer, t=state["t"].clone())
+        self.scene.load_state_dict(checkpoint.part(state, "scene"))
+        self.stage = resumed_stage(self, state)
         self.generator.set_state(state["generator"].clone())
         self.index = int(state["index"])
 
@@ -166,11 +179,16 @@ def begin_stage(run: SceneRun, number: int) -> StageRun:
     """
     settings, plan = run.settings, run.settings.stages[number]
     prior = run.prior.at_size(plan.size)
-    cameras = settings.cameras_of(plan, run.view.camera if run.view else Camera())
+    around = run.view.camera if run.view else Camera()
+    cameras = settings.cameras_of(plan, around, run.generator)
     block = run.prior.shape[-1] // prior.shape[-1]
     e_star = F.avg_pool2d(run.e_star[None], block) * block
     e_star = e_star.expand(len(cameras), *prior.shape).contiguous()
-    cond = prior.condition(**run.conditioning, camera=cameras if prior.cameras else None)
+
+    def asked_from(cameras):
+        return prior.condition(**run.conditioning, camera=cameras if prior.cameras else None)
+
+    cond = asked_from(cameras)
     with torch.no_grad(), one_thread(prior.unet):
         state = run.method.begin(prior, cond, e_star, asks(run.steps, settings.refresh))
     if run.scene.field.resolution not in (None, plan.resolution):
@@ -188,7 +206,25 @@ def begin_stage(run: SceneRun, number: int) -> StageRun:
         settings.refresh,
         adam_for(run.scene, settings.lr),
         t=torch.zeros(0, dtype=torch.int64),
+        asked_from=asked_from,
+        ranges=settings.cameras if settings.fresh else None,
+        shading=settings.shading,
+        memory=run.memory,
     )
+
+
+def resumed_stage(run: SceneRun, state: Mapping[str, Tensor]) -> StageRun:
+    """The stage that a checkpoint is in, of a run whose scene is the checkpoint's."""
+    number, part = int(state["stage"]), checkpoint.part
+    stage = run.stage if number == run.stage.number else begin_stage(run, number)
+    optimizer = adam_for(run.scene, run.settings.lr)  # a loaded grid may be a new parameter
+    checkpoint.restore(optimizer, part(state, "optimizer"))
+    stage.targets.load_state_dict(part(state, "targets"))
+    method_state = stage.state.restored(part(state, "method"))
+    stage = replace(stage, state=method_state, optimizer=optimizer, t=state["t"].clone())
+    if "cameras" in state:
+        stage.look_from(tuple(Camera(*row) for row in state["cameras"].tolist()))
+    return stage
 
 
 def check_step(run: SceneRun, what: str, *values: Tensor) -> None:
@@ -201,11 +237,14 @@ def check_step(run: SceneRun, what: str, *values: Tensor) -> None:
         )
 
 
+def numbers_of(cameras: Sequence[Camera]) -> Tensor:
+    """What tells cameras apart: float64 (V, 4), to the bit."""
+    return torch.tensor(list(map(astuple, cameras)), dtype=torch.float64)
+
+
 def adam_for(scene: Scene, lr: float) -> torch.optim.Adam:
-    """The optimiser of a scene's field."""
-    return torch.optim.Adam(
-        scene.field.parameters(), lr=lr, betas=(0.9, 0.99), eps=1e-15, foreach=False
-    )
+    """The optimiser of a scene's field, and of a background that is learned."""
+    return torch.optim.Adam(scene.parameters(), lr=lr, betas=(0.9, 0.99), eps=1e-15, foreach=False)
 
 
 def described(conditioning: Mapping[str, object]) -> dict[str, object]:
@@ -255,9 +294,12 @@ def distill_scene(
     stages: Sequence[Stage] | None = None,
     lr: float = LEARNING_RATE,
     regularisers: Mapping[str, float | Ramp] | None = None,
-    cameras: Sequence[Camera] | None = None,
+    cameras: Sequence[Camera] | CameraRanges | None = None,
     faithful: Mapping[str, float] | None = None,
     field: Field | None = None,
+    background: float | Tensor | NeuralBackground = 1.0,
+    shading: Shading | None = None,
+    memory: str | Memory | None = None,
 ) -> SceneRun:
     """A run of a method on a scene, one object, ready to iterate or `finish()`.
 
@@ -266,21 +308,18 @@ def distill_scene(
     e* and all draws. steps: optimisation steps.
     refresh: hold each target for so many steps, 4 by default, 8 for a joint prior. stages: coarse
     to fine, by default `STAGES` in sizes that the prior has. lr: of Adam on the grid. regularisers:
-    weights by name, see `dsd_lab.scene.regularisation`. cameras: the views to optimise; the prior's
-    own bank by default. field: a new grid, unless given; a `HashField` is at home on a GPU and
-    knows no resolutions.
+    weights by name, see `dsd_lab.scene.regularisation`. cameras: the views to optimise, the prior's
+    own bank by default; or `CameraRanges`, from which as many as the stage has views are drawn each
+    time that the method is asked. field: a new grid, unless given; a `HashField` is at home on a
+    GPU and knows no resolutions. background: white, or one that is learned. shading: random lamps,
+    at refresh 1. memory: a preset's name, "auto" for the device's, or None to take what it takes;
+    where it runs out, the run goes on with the next smaller one.
     Raises TypeError or ValueError for what cannot be.
     """
-    check_method(method)
-    if method.repulsion:
-        raise ValueError("repulsion couples the seeds of a batch of pictures; a scene has one seed")
-    if not method.for_scenes:
-        raise ValueError(f"{method.name} is for pictures: a scene cannot take its x from the prior")
+    check_scene_method(method)
     if faithful and view is None:
         raise ValueError("faithful weighs how well a scene shows its picture, and there is none")
     conditioning = check_conditioning(prior, prompt, negative, view)
-    if cameras is None:
-        cameras = cameras_for(prior, seed)
     if faithful is None:
         faithful = {} if view is None else FAITHFUL
     settings = SceneSettings(
@@ -291,6 +330,39 @@ def distill_scene(
         lr,
         REGULARISERS if regularisers is None else dict(regularisers),
         dict(faithful),
-        check_cameras(cameras),
+        chosen_views(cameras, prior, method, seed),
+        None if shading is None else shading.check(),
     )
-    return SceneRun(prior, conditioning, method, settings, field)
+    memory = pick_memory(memory, prior.device)
+    return SceneRun(prior, conditioning, method, settings, field, background, memory)
+
+
+def check_scene_method(method: Method) -> None:
+    """Raises TypeError unless it is a method object, ValueError for one that drives no scene."""
+    check_method(method)
+    if method.repulsion:
+        raise ValueError("repulsion couples the seeds of a batch of pictures; a scene has one seed")
+    if not method.for_scenes:
+        raise ValueError(f"{method.name} is for pictures: a scene cannot take its x from the prior")
+
+
+def chosen_views(
+    cameras: Sequence[Camera] | CameraRanges | None, prior: Prior, method: Method, seed: int
+) -> tuple[Camera, ...] | CameraRanges:
+    """The views to optimise, see `cameras_for` unless given, or what they are drawn from.
+
+    Raises ValueError where they are to be drawn afresh for each ask and cannot be.
+    """
+    if not isinstance(cameras, CameraRanges):
+        return check_cameras(cameras_for(prior, seed) if cameras is None else cameras)
+    if prior.cameras not in (None, "any") or prior.views_per_item > 1:
+        raise ValueError(
+            f"{prior.name} knows its own cameras alone, or sets of them, so none can be drawn "
+            "afresh: give some of them, or none"
+        )
+    if method.keeps:
+        raise ValueError(
+            f"{method} keeps a path for each view, and cameras drawn afresh are never the same: "
+            "give it keep_path=False"
+        )
+    return cameras

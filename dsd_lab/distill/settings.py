@@ -9,10 +9,11 @@ from zlib import crc32
 
 import torch
 
-from ..cameras import BANK, Camera, nearest, orbit
+from ..cameras import BANK, Camera, CameraRanges, nearest, orbit
 from ..checks import at_least, positive
 from ..draws import generator_of
 from ..priors import Prior
+from ..scene import Shading
 from ..scene.regularisers import Ramp
 
 
@@ -21,7 +22,7 @@ class Stage(NamedTuple):
     of the steps, views a step.
 
     ring: optimise only so many cameras of the bank, evenly around from the given picture's, or from
-    the front; 0 is all.
+    the front; 0 is all. samples: on a ray.
     """
 
     size: int
@@ -29,6 +30,7 @@ class Stage(NamedTuple):
     share: float
     views: int
     ring: int = 0
+    samples: int = 48
 
 
 STAGES = (Stage(32, 32, 0.75, 4), Stage(64, 64, 0.25, 2))
@@ -62,7 +64,8 @@ class SceneSettings:
 
     seed: of e* and all draws. steps: of the optimiser. refresh: steps for which a target is held.
     lr: of Adam. regularisers: weights by name. faithful: weights "rgb" and "mask" of the given
-    picture, none without one. cameras: the views to optimise.
+    picture, none without one. cameras: the views to optimise, or what they are drawn from anew
+    whenever the method is asked. shading: by random lamps, None for none.
     Raises TypeError or ValueError for what cannot be.
     """
 
@@ -73,7 +76,8 @@ class SceneSettings:
     lr: float
     regularisers: Mapping[str, float | Ramp]
     faithful: Mapping[str, float]
-    cameras: tuple[Camera, ...]
+    cameras: tuple[Camera, ...] | CameraRanges
+    shading: Shading | None = None
 
     def __post_init__(self):
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
@@ -89,14 +93,31 @@ class SceneSettings:
                     f"got {name}: {weight!r}"
                 )
 
+        if self.shading is not None and self.refresh > 1:
+            raise ValueError(
+                "a target that is held belongs to the light it was asked about: with shading give "
+                f"refresh=1, got {self.refresh}"
+            )
+
+    @property
+    def fresh(self) -> bool:
+        """Whether cameras are drawn anew whenever the method is asked."""
+        return isinstance(self.cameras, CameraRanges)
+
     def stage_at(self, step: int) -> int:
         """The number of the stage that a step belongs to."""
         shares = itertools.accumulate(stage.share for stage in self.stages)
         ends = [round(share * self.steps) for share in shares]
         return next((k for k, end in enumerate(ends) if step < end), len(ends) - 1)
 
-    def cameras_of(self, stage: Stage, around: Camera) -> tuple[Camera, ...]:
-        """All cameras, or a ring's: so many, evenly around from the camera `around`."""
+    def cameras_of(
+        self, stage: Stage, around: Camera, generator: torch.Generator
+    ) -> tuple[Camera, ...]:
+        """All cameras, or a ring's: so many, evenly around from the camera `around`; or those that
+        are drawn for a step.
+        """
+        if self.fresh:
+            return self.cameras.draw(stage.views, generator)
         if not stage.ring:
             return self.cameras
         ring = orbit(stage.ring, around.elevation, around.distance, around.fov, around.azimuth)
@@ -105,7 +126,8 @@ class SceneSettings:
     def header(self) -> dict[str, object]:
         """The settings as JSON can hold them; the cameras as a count and a digest."""
         digest = crc32(repr(self.cameras).encode())
-        return asdict(self) | {"cameras": f"{len(self.cameras)} (digest {digest:08x})"}
+        count = "drawn afresh" if self.fresh else str(len(self.cameras))
+        return asdict(self) | {"cameras": f"{count} (digest {digest:08x})"}
 
 
 def check_stages(stages: Sequence[Stage]) -> None:
@@ -116,7 +138,7 @@ def check_stages(stages: Sequence[Stage]) -> None:
             "Stage(size=32, resolution=32, share=1.0, views=4)"
         )
     for stage in stages:
-        for name in ("size", "resolution", "views"):
+        for name in ("size", "resolution", "views", "samples"):
             at_least(f"{name} of a stage", getattr(stage, name))
         at_least("ring of a stage", stage.ring, 0)
         if not 0 < stage.share <= 1:

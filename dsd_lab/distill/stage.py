@@ -1,24 +1,22 @@
 """A stage of a run on a scene, under way: it looks at the scene, asks the method, holds targets."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import Camera
+from ..cameras import Camera, CameraRanges
 from ..draws import ViewDraws
 from ..methods import Method, State
-from ..priors import Prior
-from ..scene import Scene
+from ..priors import Condition, Memory, Prior
+from ..scene import Lights, Scene, Shading
 from ..scene.render import Rendering
 from .loop import check_finite
 from .settings import Stage
 from .targets import Targets
-
-SAMPLES = 48  # on a ray
 
 
 @dataclass
@@ -27,6 +25,9 @@ class StageRun:
 
     prior: at the stage's size. state, targets: of the method, an entry a camera. generator: of the
     run. refresh: steps for which a target is held. t: at which the method was last asked, (V,).
+    asked_from: the prior's condition for cameras. ranges: what cameras are drawn from each time
+    that the method is asked; None where they stay. memory: what to do to fit into it, None for
+    nothing.
     """
 
     number: int
@@ -41,6 +42,15 @@ class StageRun:
     refresh: int
     optimizer: torch.optim.Adam
     t: Tensor
+    asked_from: Callable[[tuple[Camera, ...]], Condition]
+    ranges: CameraRanges | None = None
+    shading: Shading | None = None
+    memory: Memory | None = None
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of its pictures: the plan's, or what memory allows."""
+        return min(self.plan.size, self.memory.size) if self.memory else self.plan.size
 
     @property
     def whole(self) -> float:
@@ -53,7 +63,7 @@ class StageRun:
         """
         if self.refresh == 1:  # then the views that the method is asked about are those to fit
             views = self._turn(self.plan.views)
-            x, rendering = self.encode_views(views, True, normals)
+            x, rendering = self.encode_views(views, True, normals, self._lights(step))
             self.ask(views, x.detach(), step)
             return views, x, rendering
         if step % self.refresh == 0 or not self.targets.held.any():
@@ -63,26 +73,53 @@ class StageRun:
         return views, *self.encode_views(views, True, normals)
 
     def _turn(self, count: int) -> Tensor:
-        """The next views to ask about: int64; all, if the prior takes them at once."""
+        """The next views to ask about: int64; all, if taken at once, or drawn for this."""
+        if self.ranges is not None:
+            self.look_from(self.ranges.draw(len(self.cameras), self.generator))
+            return torch.arange(len(self.cameras))
         every = self.prior.all_at_once
         return self.targets.next(len(self.cameras) if every else count, self.generator)
 
+    def look_from(self, cameras: tuple[Camera, ...]) -> None:
+        """Go on from other cameras, as many as before."""
+        self.cameras, self.state = cameras, replace(self.state, cond=self.asked_from(cameras))
+
+    def _lights(self, step: int) -> Lights | None:
+        """The lamps of a step, one for each camera."""
+        if self.shading is None or step < self.shading.after * self.state.steps:
+            return None
+        return self.shading.lights(self.cameras, self.generator).to(self.scene.field.device)
+
     def encode_views(
-        self, views: Tensor, grad: bool = False, normals: bool = False
+        self, views: Tensor, grad: bool = False, normals: bool = False, lights: Lights | None = None
     ) -> tuple[Tensor, Rendering]:
         """Some views in the prior's space, (V, *shape), and their rendering."""
-        rendering = self.render([self.cameras[i] for i in views.tolist()], grad, normals)
+        cameras = [self.cameras[i] for i in views.tolist()]
+        if lights is not None:
+            lights = lights.select(views.to(lights.position.device))
+        rendering = self.render(cameras, grad, normals, lights)
         images, side = rendering.rgb, self.prior.image_shape[-1]
-        if side != self.plan.size:
+        if side != self.size:
             images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False)
         return self.prior.encode(images), rendering
 
     def render(
-        self, cameras: Sequence[Camera], grad: bool = False, normals: bool = False
+        self,
+        cameras: Sequence[Camera],
+        grad: bool = False,
+        normals: bool = False,
+        lights: Lights | None = None,
     ) -> Rendering:
         """The scene at the stage's size."""
         return self.scene.render(
-            cameras, self.plan.size, SAMPLES, grad=grad, generator=self.generator, normals=normals
+            cameras,
+            self.size,
+            self.plan.samples,
+            grad=grad,
+            generator=self.generator,
+            normals=normals,
+            lights=lights,
+            chunk=self.memory.points if self.memory else None,
         )
 
     @torch.no_grad()

@@ -40,7 +40,7 @@ class Faithful:
     needs_normals = False
 
     def __call__(self, run, rendering: Rendering) -> Tensor:
-        wanted = self.view.at_size(run.stage.plan.size)
+        wanted = self.view.at_size(run.stage.size)
         seen = run.stage.render([wanted.camera], grad=True)
         rgb = (seen.rgb[0] - wanted.image).square().mean()
         mask = (seen.opacity[0] - wanted.mask).square().mean()

@@ -52,4 +52,4 @@ class ASD(AnnealedMethod):
         return weight * (e_g - e_c), t, state
 
     def evaluations(self, prior):
-        return Evaluations(begin=0, step=cost(self.cfg) + 1)
+        return Evaluations(begin=0, step=cost(self.cfg, prior) + cost(1, prior))

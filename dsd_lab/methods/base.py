@@ -50,7 +50,8 @@ class Method(ABC):
     `descent`; RSD, arXiv 2406.16683); with any but 0 the seeds of a batch depend on each other.
     name: to show. for_scenes: whether it can drive a scene, which x is only rendered from.
     needs_source: whether it edits the picture that the run starts from, which `begin` then takes as
-    `source`. takes_ddim_steps: whether it takes exactly DDIM's steps.
+    `source`. takes_ddim_steps: whether it takes exactly DDIM's steps. keeps: whether it keeps what
+    it was told of each view, so that views cannot change.
     """
 
     cfg: float = 7.5
@@ -60,6 +61,7 @@ class Method(ABC):
     for_scenes: ClassVar[bool] = True
     needs_source: ClassVar[bool] = False
     takes_ddim_steps: ClassVar[bool] = False
+    keeps: ClassVar[bool] = False
 
     def __post_init__(self):
         check_cfg(self.cfg)
@@ -104,7 +106,7 @@ class Method(ABC):
 
     def evaluations(self, prior: Prior) -> Evaluations:
         """The exact number of predictions an item that a run makes; e_g at one point a step."""
-        return Evaluations(begin=0, step=cost(self.cfg))
+        return Evaluations(begin=0, step=cost(self.cfg, prior))
 
     def total_evaluations(self, prior: Prior, steps: int) -> int:
         """The exact number of predictions an item in a run of `steps` gradients."""
@@ -146,9 +148,11 @@ def invert(
     return x
 
 
-def cost(cfg: float) -> int:
-    """Predictions in one guided evaluation: 1 without guidance, else 2."""
-    return len(guidance_terms(cfg))
+def cost(cfg: float, prior: Prior) -> int:
+    """Predictions in one guided evaluation of an item: without guidance 1, else 2, or more where
+    the prior asks more for a term.
+    """
+    return prior.cost(guidance_terms(cfg))
 
 
 def same_t(t: int, like: Tensor) -> Times:

@@ -58,4 +58,4 @@ class ConsistentODE(Method):
         return e_t - e_s if self.sign == "code" else e_s - e_t, t, state
 
     def evaluations(self, prior):
-        return Evaluations(begin=0, step=2 * cost(self.cfg))
+        return Evaluations(begin=0, step=2 * cost(self.cfg, prior))

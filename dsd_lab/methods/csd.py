@@ -29,4 +29,4 @@ class CSD(UniformMethod):
         return state.schedule.at("sigma", t, x) ** 2 * self.cfg * (e_c - e_u), t, state
 
     def evaluations(self, prior):
-        return Evaluations(begin=0, step=2)
+        return Evaluations(begin=0, step=prior.cost(("uncond", "cond")))

@@ -73,8 +73,8 @@ class DDS(UniformMethod):
         return guide(at_x, self.cfg).eps, e_source
 
     def evaluations(self, prior):
-        source = 1 if self.source_prompt is None else cost(self.cfg)
-        return Evaluations(begin=0, step=cost(self.cfg) + source)
+        source = 1 if self.source_prompt is None else cost(self.cfg, prior)
+        return Evaluations(begin=0, step=cost(self.cfg, prior) + source)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -57,9 +57,11 @@ class DSD(PathMethod):
     "x0"; with "unit", n is then from t + reach. spacing: timesteps between the path's kept nodes,
     100 of 1000, in the ode form on networks, whose paths bend more, 20. snap=True (ours) keeps them
     20 apart, rounds t' up to a node and takes the prediction kept there, so that n costs nothing
-    more. For ablations: anneal="linear" lets t fall evenly; noise="random" draws n ~ N(0, I)
-    afresh, which makes the reference form ASD with a fixed t. In 3-D "the last t" is that at which
-    the view's own target was made. Source: arXiv 2412.06780, section 4.2 and algorithm 1.
+    more. keep_path=False simulates the path anew at each step, down to t', as the published code
+    does: the same n from more predictions, no memory, and views may change from step to step. For
+    ablations: anneal="linear" lets t fall evenly; noise="random" draws n ~ N(0, I) afresh, which
+    makes the reference form ASD with a fixed t. In 3-D "the last t" is that at which the view's own
+    target was made. Source: arXiv 2412.06780, section 4.2 and algorithm 1.
     """
 
     form: str = "ode"
@@ -73,6 +75,7 @@ class DSD(PathMethod):
     snap: bool = False
     anneal: str = "sqrt"
     noise: str = "ode"
+    keep_path: bool = True
 
     name = "DSD"
 
@@ -146,9 +149,6 @@ class DSD(PathMethod):
         return weight * (e_t - reference), t, state.keep(last=t)
 
     def evaluations(self, prior):
-        guided = cost(self.cfg)
-        reference = 0 if self.form == "x0" else cost(self.second_cfg)
-        if self.noise == "random":
-            return Evaluations(0, guided + reference)
-        noise = 0 if self.snap else guided
-        return Evaluations(len(self.nodes(prior)) * guided, guided + reference + noise)
+        begin, noise = self.noise_evaluations(prior)
+        reference = 0 if self.form == "x0" else cost(self.second_cfg, prior)
+        return Evaluations(begin, noise + cost(self.cfg, prior) + reference)

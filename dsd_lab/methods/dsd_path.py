@@ -14,7 +14,7 @@ from ..draws import Draws
 from ..priors import Prior
 from ..sampling import Trajectory, ddim
 from ..schedule import NoiseSchedule
-from .base import Method, same_t
+from .base import Evaluations, Method, cost, same_t
 from .state import State
 from .timesteps import between
 
@@ -91,7 +91,8 @@ class PathState(State):
 class PathMethod(Method):
     """A method that gives every seed its own ODE path from e*, and takes n from it.
 
-    Its settings, which a subclass has as fields: t_max, anneal, spacing, snap, noise (see `DSD`).
+    Its settings, which a subclass has as fields: t_max, anneal, spacing, snap, noise, keep_path
+    (see `DSD`).
     """
 
     t_max: float
@@ -99,6 +100,7 @@ class PathMethod(Method):
     spacing: int | None
     snap: bool
     noise: str
+    keep_path: bool = True
 
     @property
     @abstractmethod
@@ -132,16 +134,45 @@ class PathMethod(Method):
     def begin(self, prior, cond, e_star, steps):
         last = same_t(len(prior.schedule) - 1, e_star)
         state = State(prior, cond, e_star, steps, {"last": last})
-        random = self.noise == "random"
-        return state if random else PathState.begun(state, self.nodes(prior), self.cfg)
+        return PathState.begun(state, self.nodes(prior), self.cfg) if self.keeps else state
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a run keeps the paths of its views."""
+        return self.keep_path and self.noise == "ode"
+
+    def noise_evaluations(self, prior: Prior) -> Evaluations:
+        """What the path, n and a start that is a prediction cost."""
+        if self.noise == "random":
+            return Evaluations(0, 0)
+        guided, start = cost(self.cfg, prior), self.defaults.start == "x0hat"
+        path, n = len(self.nodes(prior)) * guided, 0 if self.snap else guided
+        return Evaluations(path, n) if self.keep_path else Evaluations(start * guided, path + n)
+
+    def total_evaluations(self, prior, steps):
+        """As any method's; with keep_path=False the most there can be, as if t' were t."""
+        total = super().total_evaluations(prior, steps)
+        if self.keep_path or self.noise == "random":
+            return total
+        below = sum(
+            node < self.t_at(step, steps, prior.schedule)
+            for step in range(steps)
+            for node in self.nodes(prior)
+        )
+        return total - below * cost(self.cfg, prior)
 
     def start(self, state):
-        return super().start(state) if self.noise == "random" else state.path.x0[0]
+        return state.path.x0[0] if self.keeps else super().start(state)
 
     def noise_at(self, state: State, step: int, draws: Draws) -> tuple[Tensor, Tensor, State]:
         """t' (B,) and n = e_g(path(t'), t') (B, *shape) of a step, and the state that has them."""
-        if self.noise == "random":
-            return self.levels(state, range(step, step + 1), draws)[0], draws.normal(), state
+        if not self.keeps:
+            t = self.levels(state, range(step, step + 1), draws)
+            if self.noise == "random":
+                return t[0], draws.normal(), state
+            nodes = [node for node in self.nodes(state.prior) if node >= t.min()]
+            path = PathState.begun(state, nodes, self.cfg).made_ahead(step, t, self.snap, self.cfg)
+            return *path.at(step), state
         if not state.has(step):
             ahead = range(step, min(step + state.block, state.steps))
             t = self.levels(state, ahead, draws)

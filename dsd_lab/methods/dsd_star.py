@@ -42,4 +42,4 @@ class DSDStar(Method):
         return schedule.at("ratio", s, x) * (e_g - n), s, state.keep(n=e_g)
 
     def evaluations(self, prior):
-        return Evaluations(begin=cost(self.cfg), step=cost(self.cfg))
+        return Evaluations(begin=cost(self.cfg, prior), step=cost(self.cfg, prior))

@@ -63,8 +63,10 @@ class ISM(AnnealedMethod):
         return 0.1 * schedule.at("ratio", t, x) * (e_g - e_u), t, state
 
     def evaluations(self, prior):
-        return Evaluations(begin=0, step=self.jumps(0, 1, prior.schedule) + 1 + cost(self.cfg))
+        return Evaluations(
+            begin=0, step=self.jumps(0, 1, prior.schedule) + 1 + cost(self.cfg, prior)
+        )
 
     def total_evaluations(self, prior, steps):
         jumps = sum(self.jumps(step, steps, prior.schedule) for step in range(steps))
-        return jumps + steps * (1 + cost(self.cfg))
+        return jumps + steps * (1 + cost(self.cfg, prior))

@@ -42,4 +42,4 @@ class NFSD(UniformMethod):
         return state.schedule.at("sigma", t, x) ** 2 * (d + self.cfg * (e_c - e_u)), t, state
 
     def evaluations(self, prior):
-        return Evaluations(begin=0, step=3)
+        return Evaluations(begin=0, step=prior.cost(("uncond", "cond", "degraded")))

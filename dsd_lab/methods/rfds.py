@@ -46,4 +46,4 @@ class RFDS(UniformMethod):
         return w * (e_g - n), t, state
 
     def evaluations(self, prior):
-        return Evaluations(begin=0, step=self.rounds + cost(self.cfg))
+        return Evaluations(begin=0, step=self.rounds * cost(1, prior) + cost(self.cfg, prior))

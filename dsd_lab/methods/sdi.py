@@ -101,12 +101,12 @@ class SDI(FallingMethod):
 
     def evaluations(self, prior):
         inversions = self.inversions(self.t_at(0, 1, prior.schedule), prior.schedule)
-        guided = cost(self.cfg)
-        return Evaluations(begin=guided, step=guided + inversions * cost(self.inversion_cfg))
+        guided = cost(self.cfg, prior)
+        return Evaluations(begin=guided, step=guided + inversions * cost(self.inversion_cfg, prior))
 
     def total_evaluations(self, prior, steps):
         inversions = sum(
             self.inversions(self.t_at(step, steps, prior.schedule), prior.schedule)
             for step in range(steps)
         )
-        return (1 + steps) * cost(self.cfg) + inversions * cost(self.inversion_cfg)
+        return (1 + steps) * cost(self.cfg, prior) + inversions * cost(self.inversion_cfg, prior)

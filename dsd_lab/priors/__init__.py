@@ -16,6 +16,7 @@ from .condition import Condition
 from .device import pick_device
 from .exact import ExactPrior, GaussianMixture, ImageSet
 from .loading import load_novel_view, load_pipeline
+from .memory import PRESETS, Memory, memory_for
 from .multi_view import MultiViewPrior
 from .network import NetworkPrior
 from .novel_view import NovelViewSet
@@ -29,9 +30,11 @@ __all__ = [
     "ExactPrior",
     "GaussianMixture",
     "ImageSet",
+    "Memory",
     "MultiViewPrior",
     "NovelViewPrior",
     "NovelViewSet",
+    "PRESETS",
     "PipelinePrior",
     "Prediction",
     "Prior",
@@ -45,6 +48,7 @@ __all__ = [
     "load_novel_view",
     "load_pipeline",
     "load_prior",
+    "memory_for",
 ]
 
 PIPELINE_PARTS = ("model_index.json", "unet", "transformer", "config.json", "snapshots")

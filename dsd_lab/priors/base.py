@@ -22,6 +22,7 @@ from ..shapes import Batch
 from ..worlds import World
 from .condition import Cameras, Condition, Texts, agreed, chosen_cameras, resolved
 from .device import pick_device
+from .memory import Memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +102,8 @@ class Prior(ABC):
     all_at_once: whether these are all of a scene's; else sets in a row, each at one t.
     asked_by: "prompt" or "picture". world: whose pictures it is of, if known. image_shape: of the
     pictures that `encode` takes. unit: how far x moves when a pixel goes from black to white (2 for
-    latents, whose factor gives them about the spread of pixels in [-1, 1]). unet: its network, if
-    it has one. device: where its noise goes, and a network is.
+    latents too, which spread about like pixels in [-1, 1]). unet: its network, if it has one.
+    device: where its noise goes, and a network is.
     """
 
     name: str = "prior"
@@ -132,8 +133,8 @@ class Prior(ABC):
 
     @abstractmethod
     def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
-        """The native output for each query and term, from one call of the network. In a query here,
-        t is (B,) on the CPU, and its condition has B entries.
+        """The native output for each query and term, from one call of the network. Each query has
+        its t, (B,) on the CPU, and its condition's B entries.
         """
 
     def identity(self) -> dict[str, object]:
@@ -145,10 +146,11 @@ class Prior(ABC):
         return size
 
     def at_size(self, size: int) -> Prior:
-        """The prior of the same in pictures of another side. A network has one size: it is itself,
-        and larger or smaller pictures are resized to `image_shape`.
-        """
+        """The prior of the same in pictures of another side; a network, which has one, resizes."""
         return self
+
+    def economise(self, memory: Memory) -> None:  # an exact prior has nothing to do
+        """Fit into so much memory from now on."""
 
     def to(self, device: str | torch.device) -> Prior:
         """The prior on another device, sharing what it holds. Raises ValueError for none there."""
@@ -169,18 +171,16 @@ class Prior(ABC):
     def condition(
         self, prompt: Texts, negative: Texts | None = None, camera: Cameras = None
     ) -> Condition:
-        """The condition for a prompt, or for one prompt an item; likewise its negative, and the
-        camera it is seen from.
-
-        Raises ValueError for an unknown prompt, or a camera that the prior does not know.
+        """The condition for a prompt, or for one an item; likewise its negative, and the camera it
+        is seen from. Raises ValueError for a prompt or a camera that the prior does not know.
         """
         return agreed(
             resolved(self, prompt), resolved(self, negative), chosen_cameras(self, camera)
         )
 
-    def cost(self, query: Query) -> int:
-        """How many items a query puts through the network."""
-        return len(query.x) * len(query.terms)
+    def cost(self, terms: Sequence[str], base: str = "uncond") -> int:
+        """How many predictions some terms of one item take, where guidance starts from `base`."""
+        return len(terms)
 
     def noise(self, seeds: Sequence[int], dtype: torch.dtype | None = None) -> Batch:
         """The starting noise e* of each seed: (B, *shape)."""
@@ -194,7 +194,8 @@ class Prior(ABC):
         """
         queries = [checked(query, self) for query in queries]
         outputs = self._outputs(queries)
-        self.count.items += counted * sum(map(self.cost, queries))
+        costs = (len(query.x) * self.cost(query.terms, query.cond.base) for query in queries)
+        self.count.items += counted * sum(costs)
         return [
             {term: Prediction(o, query.x, query.t, self.schedule) for term, o in of_query.items()}
             for query, of_query in zip(queries, outputs, strict=True)

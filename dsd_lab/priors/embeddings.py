@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .families import Family, Told
+from .memory import Readers
 
 Text = tuple[str, bool]  # and whether it is read as one that is wanted, where that differs
 
@@ -13,12 +14,13 @@ Text = tuple[str, bool]  # and whether it is read as one that is wanted, where t
 class Embeddings:
     """What the network of a pipeline is told for each text, which is encoded once, for good.
 
-    device: where the encoders are. kept: by text.
+    device: where the encoders read, `readers`. kept: by text; and the texts that are blends.
     """
 
-    def __init__(self, pipe, family: Family, device: torch.device):
-        self.pipe, self.family, self.device = pipe, family, device
+    def __init__(self, pipe, family: Family, device: torch.device, readers: Readers):
+        self.pipe, self.family, self.device, self.readers = pipe, family, device, readers
         self.kept: dict[Text, Told] = {}
+        self.blends: list[Text] = []
 
     def texts(self, texts: Iterable[str], wanted: bool) -> tuple[Text, ...]:
         """Texts as they are read: some families have an instruction before those wanted."""
@@ -30,7 +32,8 @@ class Embeddings:
         new = [text for text in dict.fromkeys(texts) if text not in self.kept]
         for wanted in (False, True):
             if missing := [text for text, how in new if how == wanted]:
-                encoded = self.family.encode(self.pipe, missing, wanted, self.device)
+                with self.readers.at(self.device):
+                    encoded = self.family.encode(self.pipe, missing, wanted, self.device)
                 for i, text in enumerate(missing):
                     self.kept[text, wanted] = {name: each[i] for name, each in encoded.items()}
         return [self.kept[text] for text in texts]
@@ -46,7 +49,13 @@ class Embeddings:
                 part: mean(torch.stack([told[part] for told in parts]), weights)
                 for part in parts[0]
             }
+            self.blends.append(key)
         return name
+
+    def forget_blends(self) -> None:
+        """Let go of the blends made so far, whose names then mean nothing any more."""
+        while self.blends:
+            del self.kept[self.blends.pop()]
 
 
 def mean(parts: Tensor, weights: Tensor) -> Tensor:

@@ -5,9 +5,8 @@ from pictures and back.
 from __future__ import annotations
 
 import re
-import warnings
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import batch_of
+from ..gradients import through
 from ..schedule import NoiseSchedule
 from .autoencoder import compression, from_latents, to_latents
 from .base import Prior, Query
 from .device import pick_device, pick_dtype
+from .memory import FitsMemory, Readers
+from .quiet import quiet
 from .support import check_at_hand
 
 
@@ -41,7 +43,7 @@ class Call(NamedTuple):
         )
 
 
-class NetworkPrior(Prior):
+class NetworkPrior(FitsMemory, Prior):
     """A prior with a network, in the latents of its autoencoder or, without one, in pixels.
 
     x has shape `shape`, (channels, H, W); pictures have shape `image_shape`, (3, H', W'). x is
@@ -69,6 +71,7 @@ class NetworkPrior(Prior):
         super().__init__(shape, schedule)
         self.name, self.unet, self.vae = name, unet, vae
         self.modules = check_at_hand([m for m in (unet, vae, *others) if m is not None], name)
+        self.readers = Readers(others)
         self.network_dtype = pick_dtype(dtype, pick_device(device))
         of_vae = torch.float32 if float32_vae else self.network_dtype
         for module in self.modules:
@@ -112,14 +115,7 @@ class NetworkPrior(Prior):
 
     def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
         # one run of the network for all queries and terms, in which the same is asked once
-        calls: list[Call] = []
-        places = [
-            {
-                term: place(calls, Call(query.x, query.t, self._question(query, term)))
-                for term in query.terms
-            }
-            for query in queries
-        ]
+        calls, places = arranged(queries, self._question)
         answers = self._run(calls)
         return [
             {term: answers[k].to(query.x) for term, k in of_query.items()}
@@ -134,12 +130,14 @@ class NetworkPrior(Prior):
         time = self._time(torch.cat([call.t for call in calls])).to(self.device)
         told = self._conditions([(call.question, len(call.x)) for call in calls])
         size = self.max_batch or len(x)
-        outputs = []
-        for part in (slice(i, i + size) for i in range(0, len(x), size)):
-            with fitting(len(x[part]), self.device, "prior.max_batch"):
-                of_part = {name: each[part] for name, each in told.items()}
-                outputs.append(self._network(x[part], time[part], of_part)[:, : self.shape[0]])
+        parts = [slice(i, i + size) for i in range(0, len(x), size)]
+        of_parts = [{name: each[part] for name, each in told.items()} for part in parts]
+        outputs = [self._part(x[p], time[p], of_p) for p, of_p in zip(parts, of_parts, strict=True)]
         return torch.cat(outputs).split(sizes)
+
+    def _part(self, x: Tensor, time: Tensor, told: dict[str, Tensor]) -> Tensor:
+        with fitting(len(x), self.device, "prior.max_batch"):
+            return self._network(x, time, told)[:, : self.shape[0]]
 
     # ---- pictures
 
@@ -148,8 +146,14 @@ class NetworkPrior(Prior):
         for another shape.
         """
         batch_of(self.image_shape, "images in [0, 1]", images)
-        with fitting(len(images), self.device, "the batch"):
+
+        def latents(images):
             return to_latents((2 * images - 1).to(self.device), self.vae).to(images)
+
+        half = self.network_dtype == torch.float16
+        with fitting(len(images), self.device, "the batch"):
+            parts = images.split(1) if self.sliced else [images]
+            return torch.cat([through(latents, p, (), self.sliced, half) for p in parts])
 
     def decode(self, x: Tensor) -> Tensor:
         """From the prior's space to pictures (B, 3, H, W), clamped to [0, 1]. Raises ValueError for
@@ -159,6 +163,18 @@ class NetworkPrior(Prior):
         with fitting(len(x), self.device, "the batch"):
             pixels = from_latents(x.to(self.device), self.vae)
         return ((pixels.to(x) + 1) / 2).clamp(0, 1)
+
+
+def arranged(
+    queries: Sequence[Query], question: Callable[[Query, str], Hashable]
+) -> tuple[list[Call], list[dict[str, int]]]:
+    """The calls that queries need, each different one once, and where each query's terms are."""
+    calls: list[Call] = []
+    places = [
+        {term: place(calls, Call(query.x, query.t, question(query, term))) for term in query.terms}
+        for query in queries
+    ]
+    return calls, places
 
 
 def freeze(module: nn.Module, dtype: torch.dtype) -> None:
@@ -199,28 +215,11 @@ def fitting(items: int, device: torch.device, setting: str) -> Iterator[None]:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether torch says with an error that memory has run out, of whatever device."""
-    return bool(re.search("out of memory|not enough memory|can't allocate memory", str(error)))
+    said = re.search("out of memory|not enough memory|can't allocate memory", str(error))
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(said)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars, and no notices about unused parts of diffusers and transformers."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    before = [
-        (log, log.get_verbosity(), log.is_progress_bar_enabled())
-        for log in (of_diffusers, of_transformers)
-    ]
-    for log, _, _ in before:
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, verbosity, bars in before:
-            log.set_verbosity(verbosity)
-            if bars:
-                log.enable_progress_bar()
+def release(device: torch.device) -> None:
+    """Give back what the device's allocator keeps for later."""
+    if empty := getattr(torch.get_device_module(device.type), "empty_cache", None):
+        empty()

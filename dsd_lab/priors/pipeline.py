@@ -116,7 +116,7 @@ class PipelinePrior(NetworkPrior):
     # ---- the network
 
     def _forget(self):
-        self.embeddings = Embeddings(self.pipe, self.family, self.device)
+        self.embeddings = Embeddings(self.pipe, self.family, self.device, self.readers)
 
     def _question(self, query, term):
         """The texts that the network reads for a term, one an item, and the cameras."""

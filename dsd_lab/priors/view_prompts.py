@@ -13,6 +13,7 @@ from torch import Tensor
 from ..cameras import Camera
 from .base import Prediction, Prior, Query
 from .condition import Condition
+from .memory import Memory
 from .pipeline import PipelinePrior
 
 FRONT, SIDE, BACK, OVERHEAD = ", front view", ", side view", ", back view", ", overhead view"
@@ -104,6 +105,10 @@ class ViewPrompts(Prior):
         self.inner.to(device)
         return self
 
+    def economise(self, memory: Memory) -> None:
+        """As the pipeline."""
+        self.inner.economise(memory)
+
     def resolve(self, prompt: str) -> str:
         return self.inner.resolve(prompt)
 
@@ -125,13 +130,15 @@ class ViewPrompts(Prior):
         """As the pipeline's."""
         return self.inner.decode(x)
 
-    def cost(self, query):
-        return sum(self.inner.cost(question) for question in self._in_words(query))
+    def cost(self, terms, base="uncond"):
+        more = 2 + (base not in terms) if self.perp_neg and "cond" in terms else 0
+        return len(terms) + more
 
     def _outputs(self, queries):
         questions = [self._in_words(query) for query in queries]
         every = [question for of_query in questions for question in of_query]
         answers = iter(self.inner.predict_many(every, counted=False))
+        self.inner.embeddings.forget_blends()  # cameras drawn afresh make new ones at each step
         return [
             self._combined(query, [next(answers) for _ in of_query])
             for query, of_query in zip(queries, questions, strict=True)

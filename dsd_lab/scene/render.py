@@ -12,9 +12,12 @@ from torch import Tensor
 
 from ..cameras import Camera, check_cameras, rays
 from ..checks import at_least
+from ..gradients import through
 from .field import Field, Occupancy
+from .lights import Lights, shade
 
 SAMPLES = 64
+KEPT = 128  # pixels a side of the largest pictures whose rays are kept: larger ones take much room
 
 
 class Rays(NamedTuple):
@@ -82,6 +85,8 @@ def render(
     occupancy: Occupancy | None = None,
     background: float | Tensor = 1.0,
     normals: bool = False,
+    lights: Lights | None = None,
+    chunk: int | None = None,
 ) -> Rendering:
     """Pictures of a field from some cameras, differentiable in the field's parameters.
 
@@ -91,14 +96,20 @@ def render(
 
     size: pixels a side. generator: each sample falls anywhere in its part of the ray; None puts it
     in the middle, for repeatable pictures. occupancy: samples in cells that it holds empty count as
-    empty and cost nothing. background: a number or (3,). normals: also find normals, at about twice
-    the time.
+    empty and cost nothing. background: a number, (3,), or a colour a pixel, (V * H * W, 3).
+    normals: also find normals, at about twice the time. lights: a lamp a view (see `shade`), which
+    needs them too. chunk: see `march`.
     Raises ValueError for a camera in the unit sphere, and what `Camera` and `rays` raise.
     """
     cameras = check_cameras(cameras)
     views, lines = len(cameras), sight(cameras, size, field.dtype, field.device)
-    seen = march(field, lines, samples, generator, occupancy, background, normals)
-    nothing = _background(background, seen.rgb)
+    nothing = torch.as_tensor(background, dtype=field.dtype, device=field.device)
+    behind = nothing.index_select(0, lines.pixel) if nothing.ndim == 2 else nothing
+    if lights is not None:
+        lights = lights.select(lines.pixel // size**2)
+    seen = march(
+        field, lines, samples, generator, occupancy, behind, normals, lights=lights, chunk=chunk
+    )
 
     def picture(values, beyond=0.0):
         values = values.reshape(len(lines.pixel), -1)
@@ -131,11 +142,12 @@ def sight(
     device: torch.device | str = "cpu",
 ) -> Rays:
     """The rays of square pictures that meet the unit sphere; each camera's are worked out once and
-    then kept.
+    then kept, but for large pictures.
 
     Raises ValueError for a camera in the unit sphere.
     """
-    each = [_sight(camera, size, dtype, torch.device(device)) for camera in check_cameras(cameras)]
+    find = _sight if size <= KEPT else _sight.__wrapped__
+    each = [find(camera, size, dtype, torch.device(device)) for camera in check_cameras(cameras)]
     if len(each) == 1:
         return each[0]
     pixel = torch.cat([lines.pixel + view * size * size for view, lines in enumerate(each)])
@@ -186,6 +198,8 @@ def march(
     occupancy: Occupancy | None = None,
     background: float | Tensor = 1.0,
     normals: bool = False,
+    lights: Lights | None = None,
+    chunk: int | None = None,
 ) -> Marched:
     """What rays see of a field: one sample in each of `samples` equal parts of a ray's way through
     the unit sphere.
@@ -196,36 +210,33 @@ def march(
     A sample stands for the whole of its part, wherever in it it falls, so that the parts add up to
     the way. By hand: near 2, far 4 and 4 samples give delta 0.5 and the middles 2.25, 2.75, 3.25,
     3.75.
-    Raises ValueError for fewer than one sample.
+    background: a number, (3,) or (N, 3). lights: a lamp a ray. chunk: ask the field about so many
+    points at a time, and once more for their gradient: less memory, more time.
+    Raises ValueError for fewer than one sample or point.
     """
     delta = ((lines.far - lines.near) / at_least("samples", samples))[:, None]
-    part = torch.arange(samples, dtype=delta.dtype, device=delta.device)
-    u = (
-        0.5
-        if generator is None
-        else torch.rand(
-            len(delta), samples, generator=generator, dtype=delta.dtype, device=generator.device
-        ).to(delta.device)
-    )
-    z = torch.addcmul(lines.near[:, None], delta, part + u)
-    points = torch.addcmul(lines.origins[:, None], z[..., None], lines.directions[:, None]).reshape(
-        -1, 3
-    )
-    kept = None if occupancy is None else occupancy(points).nonzero().squeeze(1)
-    asked = points if kept is None else points.index_select(0, kept)
+    z = torch.addcmul(lines.near[:, None], delta, _places(delta, samples, generator))
+    points = torch.addcmul(lines.origins[:, None], z[..., None], lines.directions[:, None])
+    asked = points.reshape(-1, 3)
+    kept = None if occupancy is None else occupancy(asked).nonzero().squeeze(1)
+    asked = asked if kept is None else asked.index_select(0, kept)
 
     def spread(values):  # (..., P) back to all samples (..., N, S), 0 for those that were skipped
         if kept is not None:
             values = values.new_zeros(*values.shape[:-1], z.numel()).index_copy(-1, kept, values)
         return values.reshape(*values.shape[:-1], *z.shape)
 
-    density, *vectors = field.with_normals(asked) if normals else field(asked)
+    normals = normals or lights is not None
+    density, *vectors = _looked(field, normals, asked, chunk)
     colour, *normal = (
         spread(values.T) for values in vectors
     )  # (3, N, S): sums over the last axis are the quickest
+    if lights is not None:
+        colour = shade(colour, normal[0], points, lights)
     weights = composite(spread(density), delta)
     opacity = weights.sum(1)
-    rgb = (weights * colour).sum(2).T + (1 - opacity)[:, None] * _background(background, colour)
+    behind = torch.as_tensor(background, dtype=colour.dtype, device=colour.device)
+    rgb = (weights * colour).sum(2).T + (1 - opacity)[:, None] * behind
     depth = (weights * z).sum(1) / opacity.clamp(min=1e-6)
     if not normals:
         return Marched(rgb, opacity, depth, None, weights, z, None)
@@ -233,6 +244,35 @@ def march(
     return Marched(
         rgb, opacity, depth, F.normalize((weights * normal[0]).sum(2).T, dim=1), weights, z, facing
     )
+
+
+def _places(delta: Tensor, samples: int, generator: torch.Generator | None) -> Tensor:
+    """Where in a ray's way its samples are, in parts, i + u_i: (N, S), or (S,) without u_i."""
+    part = torch.arange(samples, dtype=delta.dtype, device=delta.device)
+    if generator is None:
+        return part + 0.5
+    u = torch.rand(
+        len(delta), samples, generator=generator, dtype=delta.dtype, device=generator.device
+    )
+    return part + u.to(delta.device)
+
+
+def _looked(field: Field, normals: bool, points: Tensor, chunk: int | None) -> Sequence[Tensor]:
+    """What a field says of points, `chunk` of them at a time; their gradient then works it out
+    again, so that the memory is a chunk's.
+    """
+    look = field.with_normals if normals else field
+    if chunk is None or len(points) <= at_least("chunk", chunk):
+        return look(points)
+
+    def table(part):
+        density, *vectors = look(part)
+        return torch.cat([density[:, None], *vectors], dim=1)
+
+    parameters = list(field.parameters())
+    parts = [through(table, part, parameters, again=True) for part in points.split(chunk)]
+    density, *vectors = torch.cat(parts).split([1, 3, 3] if normals else [1, 3], dim=1)
+    return density[:, 0], *vectors
 
 
 def transmittance(density: Tensor, delta: Tensor) -> Tensor:
@@ -260,7 +300,3 @@ def composite(density: Tensor, delta: Tensor) -> Tensor:
     2003.08934, eq. 3.
     """
     return transmittance(density, delta) * -torch.expm1(-density * delta)
-
-
-def _background(background, like):
-    return torch.as_tensor(background, dtype=like.dtype, device=like.device).expand(3)

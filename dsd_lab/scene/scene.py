@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..cameras import Camera, orbit
+from ..cameras import Camera, check_cameras, orbit, rays
 from ..files import expanded, write_whole
+from .background import NeuralBackground
 from .field import Field, GridField, HashField, Occupancy
 from .mesh import SUFFIXES, THRESHOLD, check_suffix, export, surface
 from .page import frame
@@ -30,24 +31,23 @@ class Scene(nn.Module):
     """A field in the unit sphere around the origin, the cells that it leaves empty, and a
     background.
 
-    field: a new soft blob on a grid unless given. background: a number, or (3,) in [0, 1]. When
-    optimising, render with `grad=True` and call `step()` after each step of the optimiser, so that
-    empty space goes on being skipped rightly.
+    field: a new soft blob on a grid unless given. background: a number, or (3,) in [0, 1], or a
+    `NeuralBackground`, which is then `backdrop` and optimised with the field. When optimising,
+    render with `grad=True` and call `step()` after each step of the optimiser, so that empty space
+    goes on being skipped rightly.
     """
 
     def __init__(
         self,
         field: Field | None = None,
         occupancy: Occupancy | None = None,
-        background: float | Tensor = 1.0,
+        background: float | Tensor | NeuralBackground = 1.0,
     ):
         super().__init__()
+        self.backdrop = background if isinstance(background, NeuralBackground) else None
         self.field = GridField() if field is None else field
         self.occupancy = Occupancy() if occupancy is None else occupancy
-        background = torch.as_tensor(background).float()
-        if background.shape not in ((), (1,), (3,)):
-            raise ValueError(f"background must be a number or (3,), got {tuple(background.shape)}")
-        self.register_buffer("background", background.expand(3).clone())
+        self.register_buffer("background", _constant(1.0 if self.backdrop else background))
 
     def render(
         self,
@@ -56,14 +56,15 @@ class Scene(nn.Module):
         samples: int = SAMPLES,
         *,
         grad: bool = False,
-        generator: torch.Generator | None = None,
-        normals: bool = False,
+        **how,
     ) -> Rendering:
-        """`render` of this scene, its occupancy and background; with gradients only if `grad`."""
-        cameras = [cameras] if isinstance(cameras, Camera) else cameras
-        behind = self.occupancy, self.background
+        """`render` of this scene, its occupancy and background; with gradients only if `grad`.
+        how: generator, normals, lights and chunk, as there.
+        """
+        cameras = [cameras] if isinstance(cameras, Camera) else check_cameras(cameras)
         with torch.set_grad_enabled(grad):
-            return render(self.field, cameras, size, samples, generator, *behind, normals)
+            how |= {"occupancy": self.occupancy, "background": _behind(self, cameras, size)}
+            return render(self.field, cameras, size, samples, **how)
 
     def images(self, cameras: Sequence[Camera], size: int = 64, samples: int = SAMPLES) -> Tensor:
         """Repeatable pictures (V, 3, H, W) in [0, 1], one view after another to spare memory."""
@@ -142,9 +143,25 @@ class Scene(nn.Module):
     def load(cls, path: str | Path) -> Scene:
         """The scene that `save` wrote, on the CPU. Raises ValueError for a file of another kind."""
         state = _read(path)
-        scene = cls(_field_of(state))
+        scene = cls(_field_of(state), background=_background_of(state))
         scene.load_state_dict(state)
         return scene
+
+
+def _constant(background: float | Tensor) -> Tensor:
+    """A background of one colour: (3,). Raises ValueError for another shape."""
+    background = torch.as_tensor(background).float()
+    if background.shape not in ((), (1,), (3,)):
+        raise ValueError(f"background must be a number or (3,), got {tuple(background.shape)}")
+    return background.expand(3).clone()
+
+
+def _behind(scene: Scene, cameras: Sequence[Camera], size: int) -> Tensor:
+    """What is behind a scene: (3,), or the backdrop's, a colour a pixel, (V * H * W, 3)."""
+    if scene.backdrop is None:
+        return scene.background
+    directions = rays(cameras, size)[1].reshape(-1, 3)
+    return scene.backdrop(directions.to(scene.field.device, scene.field.dtype))
 
 
 def _read(path: str | Path) -> dict[str, Tensor]:
@@ -169,6 +186,14 @@ def _field_of(state: Mapping[str, Tensor]) -> Field:
     tables, hidden = state["field.tables"], len(state["field.last"])
     levels, entries, features = tables.shape
     return HashField(levels, features, entries, hidden=hidden).to(tables.dtype)
+
+
+def _background_of(state: Mapping[str, Tensor]) -> float | NeuralBackground:
+    """A new background of the kind and shape of the one in a saved state."""
+    if "backdrop.first" not in state:
+        return 1.0
+    frequencies, hidden = len(state["backdrop.scales"]), state["backdrop.first"].shape[1]
+    return NeuralBackground(frequencies, hidden)
 
 
 def write_film(path: Path, pictures: Tensor) -> Path:

@@ -98,7 +98,7 @@ class VSD(AnnealedMethod):
         return state.schedule.at("sigma", t, x) ** 2 * (e_g - reference), t, state
 
     def evaluations(self, prior):
-        return Evaluations(begin=0, step=cost(self.cfg) + (self.particles == "lora"))
+        return Evaluations(begin=0, step=cost(self.cfg, prior) + (self.particles == "lora"))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
