@@ -11,13 +11,13 @@ from ..distill.scenes import Stage
 from ..methods import DSD, SDS
 from .objects import Study
 
-CFG, SEEDS = 4.0, range(4)
+CFG, SEEDS = 4.0, range(8)
 STUDY = Study(
     "objects_mini",
     ("torch", "diffusers", "dsd_lab"),
     "toybox-mini",
     "toybox-mini, any camera; 24 are used",
-    ["a chair", "a hamburger"],
+    ["a chair", "a hamburger", "a car"],
     {"SDS": (SDS(cfg=CFG), 4, SEEDS), "DSD x0": (DSD(cfg=CFG, form="x0", t_min=0.02), 4, SEEDS)},
     steps=160,
     settings={"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)},
