@@ -4,6 +4,7 @@ import struct
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -11,16 +12,20 @@ from dsd_lab import GaussianMixture, ImageSet, Trajectory, ddim
 from dsd_lab.viz.controls import cfg_control, choice_control, explore, seed_control, t_control
 from dsd_lab.viz.pictures import (
     MARGIN,
+    described,
     grid,
     montage,
     png,
+    reached,
     sheet,
+    show,
     strips,
     text_width,
     wrap,
     x_t_picture,
 )
 from dsd_lab.viz.points import COLOURS, density, trajectories
+from dsd_lab.viz.style import FAINT
 
 CREDIT = (
     "Icons: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter, CC BY 4.0), Fluent Emoji (Microsoft, MIT), "
@@ -161,6 +166,26 @@ def test_the_credit_takes_as_many_lines_as_the_figure_is_narrow():
     assert lines(12) == 1
     assert lines(6) == 2
     assert lines(1) > 2
+
+
+def test_frames_say_which_drawing_was_reached_and_the_margin_how_many():
+    drawings = torch.stack([torch.full((3, 8, 8), v) for v in (0.0, 0.5, 1.0)])
+    near = torch.stack([drawings[1], drawings[1] - 0.2, drawings[0]])
+    rows = {"A": drawings[[1, 1, 2]], "B": near}
+    assert reached(rows["B"], drawings) == [1, -1, 0]
+    assert reached(rows["B"], drawings, radius=0.25) == [1, 1, 0]
+    axes = grid(rows, [0, 1, 2], drawings=drawings).axes[0]
+    colours = [to_hex(frame.get_edgecolor()) for frame in axes.patches]
+    assert colours == [COLOURS[0], COLOURS[0], COLOURS[1], COLOURS[0], FAINT, COLOURS[2]]
+    assert [note.get_text() for note in axes.texts] == ["2 of 3", "2 of 3"]
+    assert not grid(rows, [0, 1, 2]).axes[0].patches
+
+
+def test_a_picture_is_described_by_its_own_words():
+    figure = grid({"$x_t$": torch.rand(2, 3, 8, 8)}, [0, 1], "a cat", CREDIT)
+    assert described(figure) == "a cat. rows: x_t. columns: seed 0, seed 1"
+    assert show(figure).alt == described(figure)
+    assert show(figure, "two cats")._repr_mimebundle_()[1] == {"image/png": {"alt": "two cats"}}
 
 
 def test_wrap_breaks_at_spaces_and_nowhere_else():
