@@ -1,6 +1,7 @@
 import io
 import struct
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,7 +25,7 @@ from dsd_lab.viz.pictures import (
     wrap,
     x_t_picture,
 )
-from dsd_lab.viz.points import COLOURS, density, trajectories
+from dsd_lab.viz.points import COLOURS, density, field, trajectories
 from dsd_lab.viz.style import FAINT
 
 CREDIT = (
@@ -315,6 +316,17 @@ def test_trajectories_refuse_what_is_not_in_the_plane(small_world):
         trajectories(ImageSet(small_world), {"a": torch.zeros(2, 1, 2)})
     with pytest.raises(ValueError, match=r"gaussian-mixture has items of shape \(3,\)"):
         trajectories(GaussianMixture({"a": [[0.0, 0.0, 0.0]]}), {"a": torch.zeros(2, 1, 3)})
+
+
+def test_a_field_has_a_panel_a_level_and_only_levels_of_the_path(mixture):
+    path = ddim(mixture, mixture.noise([0, 1]), mixture.condition("right"), 5, cfg=1.0)
+    first, last = int(path.t[0]), int(path.t[-1])
+    figure = field(mixture, path, [first, last], mixture.condition("right"), 1.0)
+    assert [axes.get_title()[:7] for axes in figure.axes] == [f"t = {first}", f"t = {last}, "[:7]]
+    ways = [line.get_xydata() for line in figure.axes[1].lines if len(line.get_xydata()) == 6]
+    assert torch.equal(torch.tensor(np.array(ways)), path.x_t.transpose(0, 1).double())
+    with pytest.raises(ValueError, match="levels must be timesteps of the path, .*got \\[1\\]"):
+        field(mixture, path, [1], mixture.condition("right"), 1.0)
 
 
 # ---- controls ------------------------------------------------------------------------------------
