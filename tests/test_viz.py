@@ -11,6 +11,8 @@ from PIL import Image
 
 from dsd_lab import GaussianMixture, ImageSet, Trajectory, ddim
 from dsd_lab.viz.controls import cfg_control, choice_control, explore, seed_control, t_control
+from dsd_lab.viz.interpolation import Moment, animated, interpolation
+from dsd_lab.viz.landscape import Landscape, curves, landscapes
 from dsd_lab.viz.pictures import (
     MARGIN,
     described,
@@ -20,12 +22,13 @@ from dsd_lab.viz.pictures import (
     reached,
     sheet,
     show,
+    show_moving,
     strips,
     text_width,
     wrap,
     x_t_picture,
 )
-from dsd_lab.viz.points import COLOURS, density, field, trajectories
+from dsd_lab.viz.points import COLOURS, density, field, square, trajectories
 from dsd_lab.viz.style import FAINT
 
 CREDIT = (
@@ -327,6 +330,34 @@ def test_a_field_has_a_panel_a_level_and_only_levels_of_the_path(mixture):
     assert torch.equal(torch.tensor(np.array(ways)), path.x_t.transpose(0, 1).double())
     with pytest.raises(ValueError, match="levels must be timesteps of the path, .*got \\[1\\]"):
         field(mixture, path, [1], mixture.condition("right"), 1.0)
+
+
+def test_a_landscape_shows_its_places_of_rest_and_curves_their_names():
+    axis = torch.linspace(-1, 1, 7, dtype=torch.float64)
+    x = square(axis).reshape(7, 7, 2)
+    rests, marks = torch.zeros(1, 2), torch.tensor([[0.5, 0.5], [0.5, -0.5]])
+    land = Landscape(axis, -x.square().sum(-1), -2 * x, rests, marks)
+    crosses, stars = landscapes({"bowl": land, "again": land}).axes[1].lines[:2]
+    assert crosses.get_xydata().tolist() == marks.tolist()
+    assert stars.get_xydata().tolist() == rests.tolist()
+    figure = curves([0, 1, 2], {"a": [0, 1, 0], "b": [1, 1, 1]}, "x", "y", marks=[1])
+    assert described(figure) == "x. y. a, b"
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines[1:]] == [[0, 1, 0], [1] * 3]
+
+
+def test_the_interpolated_point_lies_between_render_and_noise(mixture):
+    cond = mixture.condition("right")
+    path = ddim(mixture, mixture.noise([0], torch.float64), cond, 5, cfg=1.0)
+    x, n = torch.tensor([1.0, 0.0]).double(), torch.tensor([0.0, 1.0]).double()
+    moment = Moment(500, 600, x, n, path.x_t[1, 0], path.x0[1, 0], x - 0.1)
+    figure = interpolation(mixture, cond, path, moment)
+    shown = [line.get_xydata() for line in figure.axes[0].lines]
+    a, s = mixture.schedule.alpha[500], mixture.schedule.sigma[500]
+    assert any(np.allclose(points, [[a, s]]) for points in shown)  # alpha x + sigma n
+    later = interpolation(mixture, cond, path, moment._replace(t=400))
+    moving = Image.open(io.BytesIO(animated([figure, later])))
+    assert moving.format == "GIF" and moving.info["duration"] == 250
+    assert show_moving(b"GIF89a", "two")._repr_mimebundle_()[1] == {"image/gif": {"alt": "two"}}
 
 
 # ---- controls ------------------------------------------------------------------------------------

@@ -210,6 +210,13 @@ def show(figure: Figure, alt: str = ""):
     return Image(small_png(figure), alt=alt or described(figure))
 
 
+def show_moving(gif: bytes, alt: str):
+    """A GIF as a notebook cell's picture. alt: what it shows, for those who do not see it."""
+    from IPython.display import Image
+
+    return Image(gif, format="gif", alt=alt)
+
+
 def described(figure: Figure) -> str:
     """What a figure shows, in the words that stand in it: title, panels, axes, rows and columns."""
     heads = [text.get_text() for text in figure.texts if text.get_fontsize() != SIZES["credit"]]

@@ -30,10 +30,10 @@ def density(
 ):
     """p_t on a square grid: coordinates (count,) and density (count, count), rows along y."""
     axis = torch.linspace(-limit, limit, count, dtype=torch.float64)
-    return axis, prior.log_density(_square(axis), t, cond).exp().reshape(count, count)
+    return axis, prior.log_density(square(axis), t, cond).exp().reshape(count, count)
 
 
-def _square(axis: Tensor) -> Tensor:
+def square(axis: Tensor) -> Tensor:
     """All points whose coordinates are on an axis (n,), row by row along y: (n^2, 2)."""
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
 
@@ -157,8 +157,8 @@ def field(
     panels = figure.subplots(1, len(levels), squeeze=False)[0]
     for panel, t in zip(panels, levels, strict=True):
         k = kept.index(t)
-        _contours(panel, prior, t, cond, limit)
-        places = _square(torch.linspace(-limit, limit, 15, dtype=torch.float64) * 0.93)
+        contours(panel, prior, t, cond, limit)
+        places = square(torch.linspace(-limit, limit, 15, dtype=torch.float64) * 0.93)
         e = prior.predict_guided(places, t, cond, cfg).eps
         size = e.norm(dim=1)
         arrows = -0.25 * e / size[:, None]
@@ -171,14 +171,15 @@ def field(
     return figure
 
 
-def _contours(axes, prior, t, cond, limit) -> None:
+def contours(axes, prior: GaussianMixture, t: int, cond: Condition | None, limit: float) -> None:
+    """p_t as filled contours on matplotlib axes, its square root in five steps."""
     axis, p = density(prior, t, cond, limit)
     p = (p / p.max()).sqrt()
     axes.contourf(axis, axis, p, levels=(0.15, 0.35, 0.6, 0.85, 1), colors=DENSITY, zorder=0)
 
 
 def _walkers(axes, ways: Tensor, x0: Tensor) -> None:
-    """Points with their ways so far (k, B, 2) and their x0-predictions (B, 2); the first is named."""
+    """Points with their ways so far (k, B, 2) and their x0-predictions (B, 2); one is named."""
     for b, end in enumerate(x0):
         colour, now = COLOURS[b % len(COLOURS)], ways[-1, b]
         axes.plot(*ways[:, b].T, color=colour, lw=1.5, zorder=3)
@@ -206,25 +207,6 @@ def ends(
         panel.plot(*results[name].cpu().T, "o", **how)
 
     return _side_by_side(prior, cond, results, limit, 3.1, draw)
-
-
-def arrows(
-    prior: GaussianMixture,
-    cond: Condition,
-    places: Tensor,
-    fields: dict[str, Tensor],
-    limit: float = 2.5,
-) -> Figure:
-    """Vector fields side by side: fields {name: vectors (n, 2)} at places (n, 2), each scaled to
-    its own 90th percentile.
-    """
-
-    def draw(panel, name):
-        field = fields[name].cpu()
-        step = 0.25 * field / field.norm(dim=1).quantile(0.9)
-        panel.quiver(*places.cpu().T, *step.T, width=0.005, color=COLOURS[0], **ARROWS)
-
-    return _side_by_side(prior, cond, fields, limit, 3.9, draw)
 
 
 def _side_by_side(
