@@ -45,9 +45,10 @@ def interpolation(
     Shown is what lies within `limit` of `middle`, along each axis.
     """
     figure, schedule = Figure(figsize=(4.4, 4.7), dpi=100), prior.schedule
+    moment = Moment(moment.t, moment.t_prime, *(point.cpu() for point in moment[2:]))
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.92))
     contours(axes, prior, moment.t, cond, limit + max(map(abs, middle)))
-    axes.plot(*path.x_t[:, 0].T, color=PATH, lw=2, zorder=2)
+    axes.plot(*path.x_t[:, 0].cpu().T, color=PATH, lw=2, zorder=2)
     line = schedule.alpha[:, None] * moment.x + schedule.sigma[:, None] * moment.n
     axes.plot(*line.T, "--", color=POINT, lw=1.2, zorder=2)
     x_t = line[moment.t]

@@ -32,6 +32,7 @@ def landscapes(panels: Mapping[str, Landscape]) -> Figure:
     for axes, (name, land) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
+        land = Landscape(*(part.cpu() for part in land))
         axis = land.axis.numpy()
         axes.grid(False)
         shares = torch.linspace(0, 1, 15, dtype=land.height.dtype) ** 0.6  # finer near the top
