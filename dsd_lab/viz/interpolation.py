@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -41,14 +42,15 @@ def interpolation(
 ) -> Figure:
     """The first item's path, where DSD asks it, and the line on which x is noised with its noise.
 
-    path: of one seed or more, (K, B, 2). The curve from n to x is alpha_t x + sigma_t n for all t.
+    path: the simulated one, of one seed or more, (K, B, 2). The curve from n to x is alpha_t x + sigma_t n for all t.
     Shown is what lies within `limit` of `middle`, along each axis.
     """
     figure, schedule = Figure(figsize=(4.4, 4.7), dpi=100), prior.schedule
     moment = Moment(moment.t, moment.t_prime, *(point.cpu() for point in moment[2:]))
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.92))
     contours(axes, prior, moment.t, cond, limit + max(map(abs, middle)))
-    axes.plot(*path.x_t[:, 0].cpu().T, color=PATH, lw=2, zorder=2)
+    levels = torch.arange(int(path.t[0]), -1, -9)[:, None].expand(-1, path.x_t.shape[1])
+    axes.plot(*path.point(levels)[:, 0].cpu().T, color=PATH, lw=2, zorder=2)
     line = schedule.alpha[:, None] * moment.x + schedule.sigma[:, None] * moment.n
     axes.plot(*line.T, "--", color=POINT, lw=1.2, zorder=2)
     x_t = line[moment.t]
