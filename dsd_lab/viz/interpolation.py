@@ -42,8 +42,8 @@ def interpolation(
 ) -> Figure:
     """The first item's path, where DSD asks it, and the line on which x is noised with its noise.
 
-    path: the simulated one, of one seed or more, (K, B, 2). The curve from n to x is alpha_t x + sigma_t n for all t.
-    Shown is what lies within `limit` of `middle`, along each axis.
+    path: the simulated one, of one seed or more, (K, B, 2). The curve from n to x is alpha_t x +
+    sigma_t n for all t. Shown is what lies within `limit` of `middle`, along each axis.
     """
     figure, schedule = Figure(figsize=(4.4, 4.7), dpi=100), prior.schedule
     moment = Moment(moment.t, moment.t_prime, *(point.cpu() for point in moment[2:]))
