@@ -208,7 +208,8 @@ def train(
     world: Annotated[
         str,
         typer.Argument(
-            help='"icons", "toybox", "toybox-novel-view", or a folder of a folder a label.'
+            help='"icons", "toybox", "toybox-multi-view", "toybox-novel-view", or a folder of a '
+            "folder a label."
         ),
     ],
     out: Annotated[
@@ -221,6 +222,10 @@ def train(
         int | None, typer.Option(help="Steps of the autoencoder; the recipe's if not given.")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures in a step of the network.")] = None,
+    lr: Annotated[float | None, typer.Option(help="The network's learning rate.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="A mini, or a pipeline's folder, to train on from.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the weights and the draws.")] = 0,
     precision: Annotated[
         str, typer.Option(help="no, bf16 or fp16 (mixed precision, on a GPU).")
@@ -244,6 +249,7 @@ def train(
     pick_device(device)
     folder = prepare_folder(out / "samples")
     settings = {"steps": steps, "autoencoder_steps": autoencoder_steps, "batch": batch}
+    settings |= {"lr": lr, "start": start}
     settings = {name: value for name, value in settings.items() if value is not None}
     task = task_of(world, seed=seed, precision=precision, **settings)
 
@@ -283,6 +289,7 @@ def quality(
         prior = load_prior(name)
     else:
         worlds = {"icons": icons, "toybox": toy_shop, "toybox-novel-view": lambda: None}
+        worlds["toybox-multi-view"] = toy_shop
         known = meant(world, worlds)
         seen = worlds[known]() if known else folder(world)
         prior = load_pipeline(name, world=seen, name=Path(name).name)

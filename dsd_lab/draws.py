@@ -84,6 +84,7 @@ class ViewDraws(Draws):
     views.
 
     generator: `run_generator` of the object's seed, which its cameras and rays are drawn with too.
+    together: how many views, one after the other, share a draw of t.
     """
 
     def __init__(
@@ -93,12 +94,15 @@ class ViewDraws(Draws):
         shape: tuple[int, ...],
         dtype=torch.float32,
         device="cpu",
+        together: int = 1,
     ):
-        self.generators, self.views = [generator], views
+        self.generators, self.views, self.together = [generator], views, together
         self.shape, self.dtype, self.device = shape, dtype, device
 
     def uniform(self) -> Tensor:
-        return torch.rand(self.views, generator=self.generators[0], dtype=torch.float64)
+        sets = self.views // self.together
+        draw = torch.rand(sets, generator=self.generators[0], dtype=torch.float64)
+        return draw.repeat_interleave(self.together)
 
     def normal(self) -> Tensor:
         draw = torch.randn((self.views, *self.shape), generator=self.generators[0])

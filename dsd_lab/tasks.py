@@ -123,7 +123,7 @@ def image_to_3d(
         )
     view = input_view(image, image_camera, prior.picture_size)
     if stages is None:
-        stages = fit_stages(STAGES if prior.views_per_item > 1 else NOVEL_VIEW_STAGES, prior)
+        stages = fit_stages(STAGES if prior.all_at_once else NOVEL_VIEW_STAGES, prior)
     run = distill_scene(prior, None, method, seed, steps, view=view, stages=stages, **settings)
     return _driven(run, checkpoint, every, progress)
 

@@ -201,7 +201,7 @@ class Shop:
     camera asked for.
     """
 
-    name, cameras, lossy, asked_by = "shop", "any", 0.1, "prompt"
+    name, cameras, lossy, asked_by, views_per_item = "shop", "any", 0.1, "prompt", 1
     decode, encode = Flat.decode, Flat.encode
 
     def __init__(self, world, wrong=None):

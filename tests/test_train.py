@@ -683,3 +683,24 @@ def test_the_command_checks_its_settings_before_any_work(tmp_path):
         default |= {"steps": None, "autoencoder_steps": None, "batch": None}
         with pytest.raises(ValueError, match=complaint):
             command("toybox", **default | settings)
+
+
+def test_it_goes_on_from_another_mini(trained, tmp_path):
+    """Text encoder and UNet start as the other's, and the record says how that was trained."""
+    recipe = replace(RECIPE, start=str(trained.out), autoencoder=str(trained.out), steps=1)
+    task = replace(TASK, recipe=recipe)
+    _, network = task.networks()
+    for part in ("unet", "text_encoder"):
+        got, wanted = getattr(network, part).state_dict(), getattr(trained.pipe, part).state_dict()
+        assert all(torch.equal(value, wanted[name].half().float()) for name, value in got.items())
+    train(task, tmp_path, device="cpu")
+    start = json.loads((tmp_path / "training.json").read_text())["start"]
+    assert start.pop("minutes") >= 0
+    assert start == {"name": str(trained.out), "steps": 6, "lr": 1e-3}
+
+
+def test_a_start_of_other_words_is_refused(trained):
+    other = TrainingSet("circles", pictures(), [("a circle",)] * 6)
+    task = TextToImage(other, replace(RECIPE, start=str(trained.out)))
+    with pytest.raises(ValueError, match="the text_encoder of .* does not fit the recipe: .* is "):
+        task.networks()

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import checkpoint
-from ..cameras import BANK, Camera, check_cameras
+from ..cameras import Camera, check_cameras
 from ..draws import run_generator
 from ..inputs import InputView
 from ..methods import DSD, Method
@@ -24,7 +24,7 @@ from ..scene import Field, GridField, Occupancy, Scene
 from ..scene.regularisers import Ramp
 from ..threads import one_thread
 from .loop import REMEDY, Loop, asks, check_method
-from .settings import FAITHFUL, STAGES, SceneSettings, Stage, fit_stages
+from .settings import FAITHFUL, STAGES, SceneSettings, Stage, cameras_for, fit_stages
 from .stage import StageRun
 from .targets import Targets
 from .terms import Faithful, Regularised
@@ -60,7 +60,7 @@ class SceneRun(Loop):
     All views share the seed's e*; at a smaller size it is the mean of each block of pixels, times
     the block's side, so that it is N(0, I) again and begins the same paths. refresh m > 1: each
     target x - g is held; every m steps the method is asked for the next views' targets, in turn
-    (for all, if the prior denoises views jointly), and each step fits some of all that are held.
+    (for all, if the prior takes all at once), and each step fits some of all that are held.
     conditioning: what the prior's `condition` is given beside the cameras; a picture among it is
     one that the scene must show too, in every step (`Faithful`).
     Iterating yields a `SceneStep` after each step; `state_dict()` is the checkpoint, to the bit.
@@ -183,7 +183,7 @@ def begin_stage(run: SceneRun, number: int) -> StageRun:
         cameras,
         run.method,
         state,
-        Targets(e_star),
+        Targets(e_star, 1 if prior.all_at_once else prior.views_per_item),
         run.generator,
         settings.refresh,
         adam_for(run.scene, settings.lr),
@@ -279,15 +279,14 @@ def distill_scene(
     if faithful and view is None:
         raise ValueError("faithful weighs how well a scene shows its picture, and there is none")
     conditioning = check_conditioning(prior, prompt, negative, view)
-    joint, bank = prior.views_per_item > 1, prior.cameras
     if cameras is None:
-        cameras = BANK if bank in (None, "any") else bank
+        cameras = cameras_for(prior, seed)
     if faithful is None:
         faithful = {} if view is None else FAITHFUL
     settings = SceneSettings(
         seed,
         steps,
-        (JOINT_REFRESH if joint else REFRESH) if refresh is None else refresh,
+        (JOINT_REFRESH if prior.all_at_once else REFRESH) if refresh is None else refresh,
         fit_stages(STAGES, prior) if stages is None else tuple(stages),
         lr,
         REGULARISERS if regularisers is None else dict(regularisers),

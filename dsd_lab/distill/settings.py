@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 from zlib import crc32
 
-from ..cameras import Camera, nearest, orbit
+import torch
+
+from ..cameras import BANK, Camera, nearest, orbit
 from ..checks import at_least, positive
+from ..draws import generator_of
 from ..priors import Prior
 from ..scene.regularisers import Ramp
 
@@ -35,6 +38,22 @@ FAITHFUL = {"rgb": 1.0, "mask": 0.1}  # ten to one, as Zero-1-to-3's own distill
 def fit_stages(stages: Sequence[Stage], prior: Prior) -> tuple[Stage, ...]:
     """The stages with pictures that the prior can be asked about: no larger, and of its sizes."""
     return tuple(stage._replace(size=prior.fitting_size(stage.size)) for stage in stages)
+
+
+def cameras_for(prior: Prior, seed: int) -> tuple[Camera, ...]:
+    """The cameras that an object is optimised from, unless others are given: the prior's own bank,
+    else `BANK`; for a prior of sets of views, two sets at each of its elevations, each turned by a
+    random angle.
+    """
+    if prior.cameras not in (None, "any"):
+        return prior.cameras
+    if prior.views_per_item == 1:
+        return BANK
+    elevations = sorted({camera.elevation for camera in BANK}) * 2
+    turns = 360 * torch.rand(len(elevations), generator=generator_of(seed, "cameras"))
+    sets = zip(elevations, turns.tolist(), strict=True)
+    rings = (orbit(prior.views_per_item, elevation, start=turn) for elevation, turn in sets)
+    return tuple(itertools.chain.from_iterable(rings))
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,9 @@ class StageRun:
         return views, *self.encode_views(views, True, normals)
 
     def _turn(self, count: int) -> Tensor:
-        """The next views to ask about: int64; of a joint prior always all."""
-        joint = self.prior.views_per_item > 1
-        return self.targets.next(len(self.cameras) if joint else count, self.generator)
+        """The next views to ask about: int64; all, if the prior takes them at once."""
+        every = self.prior.all_at_once
+        return self.targets.next(len(self.cameras) if every else count, self.generator)
 
     def encode_views(
         self, views: Tensor, grad: bool = False, normals: bool = False
@@ -88,7 +88,8 @@ class StageRun:
     @torch.no_grad()
     def ask(self, views: Tensor, x: Tensor, step: int) -> None:
         """Ask the method for these views' targets x - g, and hold them."""
-        draws = ViewDraws(self.generator, len(views), self.prior.shape, x.dtype, x.device)
+        together = self.targets.together
+        draws = ViewDraws(self.generator, len(views), x.shape[1:], x.dtype, x.device, together)
         g, t, part = self.method.gradient(self.state.select(views), x, step, draws)
         check_finite(g, t, step)
         self.t, self.state = t, self.state.merge(views, part)

@@ -13,22 +13,26 @@ class Targets:
     """A target for each view, and the turn in which the views are asked about.
 
     values: (V, *shape), of the views that have been asked about; held: bool (V,), which those are;
-    order: int64, what is still to come in this turn. like: a tensor (V, *shape).
+    order: int64, what is still to come in this turn. like: a tensor (V, *shape). together: how many
+    views, one after the other, are asked about together.
     Source: iterative dataset updates, as in Instruct-NeRF2NeRF (arXiv 2303.12789).
     """
 
-    def __init__(self, like: Batch):
+    def __init__(self, like: Batch, together: int = 1):
+        self.together = together
         self.values = torch.zeros_like(like)
         self.held = torch.zeros(len(like), dtype=torch.bool)
         self.order = torch.zeros(0, dtype=torch.int64)
 
     def next(self, count: int, generator: torch.Generator) -> Tensor:
-        """The next views in turn, each turn in a new order: int64, `count` of them at the most,
-        sorted.
+        """The next views in turn, each turn in a new order: int64, `count` of them at the most, in
+        whole sets, sorted.
         """
+        count = max(1, count // self.together) * self.together
         while len(self.order) < count:
-            turn = torch.randperm(len(self.held), generator=generator)
-            self.order = torch.cat([self.order, turn])
+            first = torch.randperm(len(self.held) // self.together, generator=generator)
+            turn = first[:, None] * self.together + torch.arange(self.together)
+            self.order = torch.cat([self.order, turn.flatten()])
         views, self.order = self.order[:count].unique(), self.order[count:]
         return views
 

@@ -18,8 +18,8 @@ __all__ = ["RECIPES", "NovelView", "Recipe", "TextToImage", "TrainingSet", "task
 
 
 def task_of(world: str, **changes) -> Task:
-    """The task of a mini of "icons", "toybox", "toybox-novel-view", or a folder of pictures with a
-    sub-folder for each label.
+    """The task of a mini of "icons", "toybox", "toybox-multi-view", "toybox-novel-view", or a
+    folder of pictures with a sub-folder for each label.
 
     changes: of its recipe's settings, which are checked before the data is made.
     """
@@ -30,4 +30,6 @@ def task_of(world: str, **changes) -> Task:
         return NovelView(TrainingSet.toy_pairs(), recipe)
     if world == "toybox":
         return TextToImage(TrainingSet.toys(), recipe)
+    if world == "toybox-multi-view":
+        return TextToImage(TrainingSet.toys(together=4), recipe, together=4)
     return TextToImage(TrainingSet.of(icons() if world == "icons" else folder(world)), recipe)

@@ -34,6 +34,7 @@ def card(exam: Exam, measured: dict[str, float], folder: Path) -> str:
     facts = read_json(folder / "training.json", REMEDY)
     recipe, prompts = facts["recipe"], exam.prior.prompts
     autoencoder, files = recipe.setdefault("autoencoder", None), weight_files(folder)
+    start = facts.get("start", {"name": recipe.get("start"), "steps": None})
     environment = Environment(
         loader=FileSystemLoader(CARDS), undefined=StrictUndefined, keep_trailing_newline=True
     )
@@ -43,6 +44,7 @@ def card(exam: Exam, measured: dict[str, float], folder: Path) -> str:
         measured=measured,
         facts=facts,
         recipe=recipe,
+        start=start,
         prediction=recipe["prediction"].replace("_", " "),
         parameters=sum(weight.numel() for file in files for weight in load_file(file).values())
         / 1e6,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
 
-from ..cameras import Camera, sample_cameras
+from ..cameras import Camera, orbit, sample_cameras
 from ..draws import generator_of
 from ..worlds import PictureWorld, Toys, make_toys, render, toy_shop
 from ..worlds.toybox.toys import with_article
@@ -60,13 +61,17 @@ class TrainingSet:
         return cls(world.name, world.pixels[:, None], captions, credit=world.credit)
 
     @classmethod
-    def toys(cls, per_kind: int = 32, views: int = 24, seed: int = 0) -> TrainingSet:
+    def toys(
+        cls, per_kind: int = 32, views: int = 24, seed: int = 0, together: int = 1
+    ) -> TrainingSet:
         """Procedural toys at 64 px from random cameras, without `held_out_pairs`.
 
-        per_kind: toys of each kind before those are taken out. Takes about 10 ms a picture.
+        per_kind: toys of each kind before those are taken out. together: so many views are of one
+        ring, evenly around. Takes about 10 ms a picture.
         """
         toys = without_held_out(toy_shop(per_kind).toys)
-        return cls._rendered("toybox", toys, views, generator_of(seed, "toys"))
+        name = "toybox" if together == 1 else "toybox-multi-view"
+        return cls._rendered(name, toys, views, generator_of(seed, "toys"), together=together)
 
     @classmethod
     def toy_pairs(
@@ -94,11 +99,14 @@ class TrainingSet:
         views: int,
         generator: torch.Generator,
         first: tuple[Camera, ...] = (),
+        together: int = 1,
     ) -> TrainingSet:
-        """Toys as "a chair" and as "a red chair", from `first` and from random cameras."""
+        """Toys as "a chair" and as "a red chair", from `first` and from random rings of cameras."""
         pixels, cameras = [], []
         for part in torch.arange(len(toys)).split(8):  # they share cameras: the renderer's batch
-            chosen = (*first, *sample_cameras(views, generator))
+            starts = sample_cameras(views // together, generator)
+            rings = (orbit(together, c.elevation, c.distance, c.fov, c.azimuth) for c in starts)
+            chosen = (*first, *chain.from_iterable(rings))
             pixels.append((render(toys.subset(part), chosen).rgb * 255).round().byte())
             cameras += [chosen] * len(part)
         captions = [*zip(map(with_article, toys.kinds), toys.captions, strict=True)]

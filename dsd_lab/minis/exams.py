@@ -25,7 +25,7 @@ from ..viz.pictures import sheet
 from ..worlds import make_toys, render, toy_shop
 from ..worlds.toybox.world import COLOURS, KINDS, colour_and_kind, held_out_pairs, without_held_out
 from .data import GIVEN
-from .judge import COLOUR_NUMBER, VIEWS, Judge
+from .judge import COLOUR_NUMBER, VIEWS, Judge, Verdict
 
 NEAR_COPY = 0.05  # RMSE under which a sample counts as a copy of a training picture
 UNSEEN = 16  # toys a kind, each colour twice, that no training has seen: the judge's
@@ -67,7 +67,9 @@ def exam_of(prior: Prior) -> Exam:
             f"{prior.name} does not know the pictures it was trained on: "
             "there is nothing to compare with"
         )
-    return ToyExam(prior) if prior.cameras else PictureExam(prior)
+    if prior.cameras is None:
+        return PictureExam(prior)
+    return ToyExam(prior) if prior.views_per_item == 1 else MultiViewExam(prior)
 
 
 class PictureExam(Exam):
@@ -197,6 +199,39 @@ class ToyExam(Exam):
         heads = [*(f"{camera.azimuth % 360:g}°" for camera in VIEWS), "", *COLOURS]
         title = "Every kind from four sides, and in every colour"
         return sheet(rows, heads, title, credit, tile=0.6)
+
+
+class MultiViewExam(ToyExam):
+    """A `ToyExam` whose `VIEWS` of a sample were denoised jointly, and what that is for.
+
+    one_object: share of samples whose views all show the kind asked for, in one colour;
+    data_one_object: of the true toys. recall, precision: of the samples against the true toys, all
+    views of one as one picture (arXiv 1904.06991, in pixels), unless there are fewer than 64.
+    """
+
+    card = "multi_view.md.jinja"
+
+    def judge(self, samples):
+        world, flat = self.prior.world, samples.flatten(0, 1)
+        kind = torch.tensor([KINDS.index(colour_and_kind(p)[1]) for p in world.prompts])
+        judge = Judge(toy_shop(UNSEEN, first=len(world) // len(KINDS)))
+        kind = kind.repeat_interleave(samples.shape[1])
+        truth = judge(judge.pictures, judge.kind, left_out=True)
+        numbers = super().judge(samples) | {
+            "one_object": share(one_object(judge(flat, kind), kind)),
+            "data_one_object": share(one_object(truth, judge.kind)),
+        }
+        if min(len(flat), len(judge.pictures)) < FEWEST:
+            return numbers
+        tall = (pictures.movedim(1, 2).flatten(2, 3) for pictures in (flat, judge.pictures))
+        shares = precision_recall(*tall)
+        return numbers | {"precision": shares.precision.value, "recall": shares.recall.value}
+
+
+def one_object(verdict: Verdict, kind: Tensor) -> Tensor:
+    """Whether all views show the kind (M,), in one colour: bool (M,)."""
+    right, same = verdict.kind == kind[:, None], verdict.colour == verdict.colour[:, :1]
+    return (right & same).all(1)
 
 
 class NovelViewExam(Exam):

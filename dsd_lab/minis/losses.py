@@ -30,6 +30,7 @@ def denoising_loss(
     conditions: Sequence[Tensor | None],
     generator: torch.Generator,
     gamma: float | None,
+    together: int = 1,
 ) -> Tensor:
     """Squared error of the native prediction at a uniform t, weighted so that it is min(SNR, gamma)
     on x0, or not weighted where gamma is None.
@@ -37,10 +38,17 @@ def denoising_loss(
         x_t = alpha x0 + sigma eps;    |output - target|^2 min(SNR, gamma) / scale
         SNR = alpha^2 / sigma^2;    scale = SNR for eps, SNR + 1 for v, 1 for x0
 
-    network: (x_t, t, *conditions) -> its native output. Source: arXiv 2303.09556.
+    network: (x_t, t, *conditions) -> its native output. together: how many items, one after the
+    other, are views of an object, at one t; half of such sets also share one noise, as a run's
+    views share e* (ours). Source: arXiv 2303.09556.
     """
-    t = torch.randint(len(schedule), (len(x0),), generator=generator)
-    eps = torch.randn(x0.shape, generator=generator).to(x0)
+    t = torch.randint(len(schedule), (len(x0) // together,), generator=generator)
+    t, eps = t.repeat_interleave(together), torch.randn(x0.shape, generator=generator)
+    if together > 1:
+        sets = eps.unflatten(0, (-1, together))
+        one = torch.rand(len(sets), generator=generator) < 0.5
+        sets[one] = sets[one, :1].clone()
+    eps = eps.to(x0)
     alpha, sigma = schedule.at("alpha", t, x0), schedule.at("sigma", t, x0)
     snr = (alpha / sigma) ** 2
     target, scale = {

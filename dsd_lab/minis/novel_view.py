@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -29,11 +29,11 @@ from .parts import (
     ENCODER,
     encode_all,
     fit_scale,
-    load_part,
     make_autoencoder,
     make_scheduler,
     make_unet,
     seeded,
+    start_from,
 )
 from .recipe import RECIPES, Recipe
 
@@ -70,6 +70,7 @@ class NovelView:
 
     data: TrainingSet
     recipe: Recipe = RECIPES["toybox-novel-view"]
+    together = 1
 
     def __post_init__(self):
         if self.data.cameras is None:
@@ -98,7 +99,7 @@ class NovelView:
         with seeded(self.recipe.seed):
             unet = make_unet(side, self.recipe, in_channels=8, camera=4)
             if self.recipe.start is not None:
-                start_from(unet, self.recipe.start)
+                start_from(unet, self.recipe.start, "unet")
             image_encoder = CLIPVisionModelWithProjection(vision)
             projection = nn.Linear(width + 4, width)
         return vae, FromPictures(NovelViewNetwork(unet, image_encoder, projection))
@@ -158,24 +159,3 @@ class NovelView:
         config = {"in_channel": linear.in_features, "out_channel": linear.out_features}
         write_json(folder / "config.json", {"_class_name": "CCProjection", **config})
         write_json(out / "model_index.json", INDEX)
-
-
-def start_from(unet: UNet2DConditionModel, name: str) -> None:
-    """Copy the weights of another mini's UNet, but for the class embedding's; those for the given
-    picture's latents are zero, so that at first it sees what the other saw.
-
-    Raises ValueError for one of another size.
-    """
-    other = load_part(UNet2DConditionModel, name, "unet")
-    weights, own = (
-        {k: v for k, v in network.state_dict().items() if not k.startswith("class_embedding")}
-        for network in (other, unet)
-    )
-    first = weights["conv_in.weight"]
-    weights["conv_in.weight"] = torch.cat([first, torch.zeros_like(first)], 1)
-    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in own.items()}:
-        raise ValueError(
-            f"the UNet of {name} has widths {other.config.block_out_channels}; the recipe's are "
-            f"{unet.config.block_out_channels}"
-        )
-    unet.load_state_dict(weights, strict=False)

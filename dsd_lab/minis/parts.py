@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
@@ -114,6 +115,35 @@ def load_part(kind: type[nn.Module], pipeline: str, part: str) -> nn.Module:
         return kind.from_pretrained(
             folder / part, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
         )
+
+
+def start_from(network: nn.Module, pipeline: str, part: str) -> None:
+    """Copy the weights of another mini's network of the same kind.
+
+    A UNet that is told something else in its class embedding learns that anew; where it has more
+    input channels, those beyond the other's start at zero, so that at first it sees what the other
+    saw. Raises ValueError for one of another size.
+    """
+    own = network.state_dict()
+    weights = load_part(type(network), pipeline, part).state_dict()
+    first, told = "conv_in.weight", "class_embedding"
+    at_home = {k: v for k, v in own.items() if k.startswith(told)}
+    if {k: v.shape for k, v in weights.items() if k.startswith(told)} != {
+        k: v.shape for k, v in at_home.items()
+    }:
+        weights = {k: v for k, v in weights.items() if not k.startswith(told)} | at_home
+    if first in own and (more := own[first].shape[1] - weights[first].shape[1]) > 0:
+        weights[first] = F.pad(weights[first], (0, 0, 0, 0, 0, more))
+    for name in sorted(own.keys() | weights.keys()):
+        here, there = (
+            tuple(state[name].shape) if name in state else "absent" for state in (own, weights)
+        )
+        if here != there:
+            raise ValueError(
+                f"the {part} of {pipeline} does not fit the recipe: {name} is {there} in it and "
+                f"{here} by the recipe"
+            )
+    network.load_state_dict(weights)
 
 
 class Reconstructor(nn.Module):

@@ -19,10 +19,10 @@ class Recipe:
     drop: share of conditions left empty, which makes the unconditional prediction. blurry: share of
     pictures that are seen blurred, with that word in the caption.
     autoencoder: a mini, or a pipeline's folder, whose autoencoder is taken as it is and not
-    trained, as those who fine-tune Stable Diffusion do. start: likewise, whose UNet the training of
-    a novel-view mini starts from. ema: decay of the averaged weights that are exported. widths:
-    channels of the UNet at 16x16, 8x8 and 4x4, multiples of 16 (of the autoencoder: of 8);
-    text_width: of the text or image encoder. precision: "no", "bf16" or "fp16".
+    trained, as those who fine-tune Stable Diffusion do. start: likewise, whose UNet, and text
+    encoder if it has one, the training starts from. ema: decay of the averaged weights that are
+    exported. widths: channels of the UNet at 16x16, 8x8 and 4x4, multiples of 16 (of the
+    autoencoder: of 8); text_width: of the text or image encoder. precision: "no", "bf16" or "fp16".
     """
 
     autoencoder: str | None = None
@@ -64,5 +64,6 @@ _TOYS = {"autoencoder": "icons-mini", "widths": (48, 96, 96)}
 RECIPES = {
     "icons": Recipe(),
     "toybox": Recipe(**_TOYS, steps=5000, min_snr=None),
+    "toybox-multi-view": Recipe(**_TOYS, steps=6000, min_snr=None, start="toybox-mini"),
     "toybox-novel-view": Recipe(**_TOYS, steps=4000, start="toybox-mini"),
 }

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from ..cameras import orbit
 from ..files import write_file
-from ..priors import PipelinePrior
+from ..priors.multi_view import join_views, prior_of
 from ..priors.network import quiet
 from ..priors.pipeline import camera_vector
 from ..viz.pictures import sheet
@@ -30,6 +30,7 @@ from .parts import (
     make_tokenizer,
     make_unet,
     seeded,
+    start_from,
 )
 from .recipe import Recipe
 
@@ -52,11 +53,19 @@ class Denoiser(nn.Module):
 class TextToImage:
     """Text encoder and UNet learn together to denoise the latents of captioned pictures.
 
-    `train` returns it as a `StableDiffusionPipeline`.
+    together: how many views of an object are denoised jointly (see `MultiViewPrior`); the data's
+    follow each other, set by set. `train` returns it as a `StableDiffusionPipeline`.
+    Raises ValueError for views or a batch that make no whole sets.
     """
 
     data: TrainingSet
     recipe: Recipe = Recipe()
+    together: int = 1
+
+    def __post_init__(self):
+        for what, count in (("views", self.views), ("batch", self.recipe.batch)):
+            if count % self.together:
+                raise ValueError(f"{what} must be a multiple of {self.together}, got {count}")
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -76,6 +85,10 @@ class TextToImage:
         rows = [torch.tensor([number[text] for text in own]) for own in self.data.captions]
         return tokens, pad_sequence(rows, batch_first=True), torch.tensor([*map(len, rows)])
 
+    @property
+    def views(self) -> int:
+        return self.data.pixels.shape[1]
+
     @cached_property
     def cameras(self) -> Tensor | None:
         """Of each picture, as the UNet takes them: (N V, 8)."""
@@ -86,20 +99,16 @@ class TextToImage:
     def networks(self) -> tuple[AutoencoderKL, Denoiser]:
         """The autoencoder and the denoiser before training."""
         side, camera = self.data.pixels.shape[-1], 0 if self.data.cameras is None else 8
-        text = CLIPTextConfig(
-            vocab_size=len(self.tokenizer),
-            max_position_embeddings=self.tokenizer.model_max_length,
-            hidden_size=self.recipe.text_width,
-            intermediate_size=2 * self.recipe.text_width,
-            bos_token_id=self.tokenizer.bos_token_id,
-            eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
-            **ENCODER,
-        )
         with seeded(self.recipe.seed):
             vae = make_autoencoder(side, self.recipe)
             unet = make_unet(side, self.recipe, camera=camera)
-            return vae, Denoiser(unet, CLIPTextModel(text))
+            if self.together > 1:
+                join_views(unet, self.together)
+            text_encoder = CLIPTextModel(text_config(self.tokenizer, self.recipe.text_width))
+        if self.recipe.start is not None:
+            start_from(unet, self.recipe.start, "unet")
+            start_from(text_encoder, self.recipe.start, "text_encoder")
+        return vae, Denoiser(unet, text_encoder)
 
     def encode(self, vae: AutoencoderKL) -> tuple[Tensor, Tensor]:
         """Latents of the pictures and of the blurred pictures, scaled: (N V, 4, S/4, S/4) each."""
@@ -113,10 +122,13 @@ class TextToImage:
     ) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
         """x0 (B, 4, S/4, S/4), tokens (B, L), and cameras (B, 8) where the data has them."""
         (sharp, soft), (tokens, choices, count) = latents, self.captions
-        i = torch.randint(len(sharp), (self.recipe.batch,), generator=generator)
-        draw, of = torch.rand(3, len(i), generator=generator), i // self.data.pixels.shape[1]
+        size, total = self.recipe.batch // self.together, len(sharp) // self.together
+        i = torch.randint(total, (size,), generator=generator)
+        draw, of = torch.rand(3, size, generator=generator), i * self.together // self.views
         blurry, dropped = draw[0] < self.recipe.blurry, draw[1] < self.recipe.drop
         caption = torch.where(dropped, 0, choices[of, (draw[2] * count[of]).long()])
+        i = (i[:, None] * self.together + torch.arange(self.together)).flatten()
+        blurry, caption = (part.repeat_interleave(self.together) for part in (blurry, caption))
         x0 = torch.where(blurry[:, None, None, None], soft[i], sharp[i])
         camera = None if self.cameras is None else self.cameras[i]
         return x0, (tokens[2 * caption + blurry], camera)
@@ -140,7 +152,7 @@ class TextToImage:
 
     def preview(self, pipe, title: str):
         """Eight samples of up to six captions."""
-        prior = PipelinePrior(pipe, device=pipe.device, dtype=torch.float32)
+        prior = prior_of(pipe, "preview", pipe.device, torch.float32)
         prompts = list(dict.fromkeys(texts[0] for texts in self.data.captions))
         prompts = prompts[:: math.ceil(len(prompts) / 6)]
         cameras = orbit(8) if prior.cameras else None
@@ -148,21 +160,40 @@ class TextToImage:
         return sheet(dict(rows), title=title, credit=self.data.credit)
 
     def export(self, network: Denoiser, vae: AutoencoderKL, out: Path) -> None:
-        """Write the pipeline, so that transformers 4 and 5 read it."""
+        """Write the pipeline."""
         pipe = self.assemble(network, vae)
         with quiet():
             for part in (pipe.vae, pipe.unet, pipe.text_encoder):
                 part.to("cpu", torch.float16)
             pipe.save_pretrained(out, safe_serialization=True)
-        fast = ("TokenizersBackend", "PreTrainedTokenizerFast")  # the name that both know
-        full = ("float16", "float32")  # else it would be read in another dtype than the rest
-        for name, (old, new) in {
-            "model_index.json": fast,
-            "tokenizer/tokenizer_config.json": fast,
-            "text_encoder/config.json": full,
-        }.items():
-            text = (out / name).read_text(encoding="utf-8")
-            write_file(out / name, text.replace(f'"{old}"', f'"{new}"'))
+        make_readable(out)
+
+
+def text_config(tokenizer: PreTrainedTokenizerFast, width: int) -> CLIPTextConfig:
+    """Of a small text encoder with so many channels."""
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=tokenizer.model_max_length,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **ENCODER,
+    )
+
+
+def make_readable(out: Path) -> None:
+    """Change a pipeline's folder so that transformers 4 and 5 read it."""
+    fast = ("TokenizersBackend", "PreTrainedTokenizerFast")  # the name that both know
+    full = ("float16", "float32")  # else it would be read in another dtype than the rest
+    for name, (old, new) in {
+        "model_index.json": fast,
+        "tokenizer/tokenizer_config.json": fast,
+        "text_encoder/config.json": full,
+    }.items():
+        text = (out / name).read_text(encoding="utf-8")
+        write_file(out / name, text.replace(f'"{old}"', f'"{new}"'))
 
 
 def with_blurry(text: str) -> str:

@@ -21,13 +21,13 @@ from tqdm import tqdm
 from .. import checkpoint
 from ..checks import at_least
 from ..draws import generator_of
-from ..files import expanded, prepare_folder, write_json
+from ..files import expanded, prepare_folder, read_json, write_json
 from ..priors.network import pick_device
 from ..schedule import NoiseSchedule
 from ..threads import one_thread
 from .data import TrainingSet
 from .losses import autoencoder_loss, denoising_loss
-from .parts import Reconstructor
+from .parts import Reconstructor, mini_folder
 from .recipe import Recipe
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,6 +41,8 @@ class Task(Protocol):
 
     data: TrainingSet
     recipe: Recipe
+    # views that are denoised jointly, and follow each other in a batch
+    together: int
     # the autoencoder, and the network that learns to denoise its latents, before training
     networks: Callable[[], tuple[nn.Module, nn.Module]]
     # autoencoder -> the latents of all pictures, on the CPU; sets its scaling factor
@@ -101,19 +103,37 @@ def train(
     denoiser.run(loss, workers, every, after)
     if workers.is_main_process:
         task.export(denoiser.averaged, vae, out)
-        minutes = {"autoencoder": seconds, "network": denoiser.seconds}
-        about = {
-            "data": task.data.name,
-            "objects": len(task.data.pixels),
-            "pictures": len(task.data.pictures),
-            "credit": task.data.credit,
-            "recipe": asdict(recipe),
-            "minutes": {stage: round(value / 60, 1) for stage, value in minutes.items()},
-            "hardware": hardware(network, device),
-            "processes": workers.num_processes,
-        }
+        stages = {"autoencoder": seconds, "network": denoiser.seconds}
+        about = account(task, stages, hardware(network, device), workers.num_processes)
         write_json(out / "training.json", about)
     return assemble(denoiser.averaged)
+
+
+def account(
+    task: Task, seconds: Mapping[str, float], hardware: str, processes: int
+) -> dict[str, object]:
+    """What a training writes of itself, as JSON can hold it."""
+    data, recipe = task.data, task.recipe
+    about = {
+        "data": data.name,
+        "objects": len(data.pixels),
+        "pictures": len(data.pictures),
+        "credit": data.credit,
+        "recipe": asdict(recipe),
+        "minutes": {stage: round(value / 60, 1) for stage, value in seconds.items()},
+        "hardware": hardware,
+        "processes": processes,
+    }
+    return about | ({} if recipe.start is None else {"start": trained_before(recipe.start)})
+
+
+def trained_before(start: str) -> dict[str, object]:
+    """What is known of the training that this one starts from: its steps, rate and minutes."""
+    file = mini_folder(start) / "training.json"
+    about = read_json(file, "train it again") if file.is_file() else {}
+    recipe, minutes = about.get("recipe", {}), about.get("minutes", {})
+    known = {name: recipe[name] for name in ("steps", "lr") if name in recipe}
+    return {"name": start, **known, **({"minutes": minutes["network"]} if minutes else {})}
 
 
 def hardware(network: nn.Module, device: torch.device) -> str:
@@ -146,10 +166,12 @@ def denoise(
     """The network's loss on a batch of the task's."""
     device = next(network.parameters()).device
     x0, conditions = task.batch(latents, generator)
-    conditions = [part if part is None else part.to(device) for part in conditions]
-    return denoising_loss(
-        network, schedule, x0.to(device), conditions, generator, task.recipe.min_snr
+    x0, conditions = (
+        x0.to(device),
+        [part if part is None else part.to(device) for part in conditions],
     )
+    gamma = task.recipe.min_snr
+    return denoising_loss(network, schedule, x0, conditions, generator, gamma, task.together)
 
 
 def rate(step: int, steps: int) -> float:

@@ -15,6 +15,7 @@ from .condition import Condition
 from .device import pick_device
 from .exact import ExactPrior, GaussianMixture, ImageSet
 from .loading import load_novel_view, load_pipeline
+from .multi_view import MultiViewPrior
 from .network import NetworkPrior
 from .novel_view import NovelViewSet
 from .pipeline import PipelinePrior
@@ -27,6 +28,7 @@ __all__ = [
     "ExactPrior",
     "GaussianMixture",
     "ImageSet",
+    "MultiViewPrior",
     "NovelViewPrior",
     "NovelViewSet",
     "PipelinePrior",

@@ -98,6 +98,7 @@ class Prior(ABC):
     prediction of one item counts two). preferred_batch: how many items a call handles well.
     path_spacing: timesteps between the levels of an ODE path on which DSD can follow it.
     cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly.
+    all_at_once: whether these are all of a scene's; else sets in a row, each at one t.
     asked_by: "prompt" or "picture". world: whose pictures it is of, if known. image_shape: of the
     pictures that `encode` takes. unit: how far x moves when a pixel goes from black to white (2 for
     latents, whose factor gives them about the spread of pixels in [-1, 1]). unet: its network, if
@@ -109,9 +110,8 @@ class Prior(ABC):
     world: World | None = None
     cameras: tuple[Camera, ...] | str | None = None
     asked_by = "prompt"
-    views_per_item = 1
-    preferred_batch = 16
-    path_spacing = 100
+    views_per_item, all_at_once = 1, False
+    preferred_batch, path_spacing = 16, 100
     unit = 2.0
     unet: nn.Module | None = None
     dtype = torch.float32
@@ -187,7 +187,7 @@ class Prior(ABC):
         return starting_noise(seeds, self.shape, dtype or self.dtype, self.device)
 
     def predict_many(self, queries: Sequence[Query], counted=True) -> list[dict[str, Prediction]]:
-        """Several queries in one call of the network: for each, its terms' predictions.
+        """For each of several queries its terms' predictions, from one call of the network.
 
         counted: among `evaluations`; a training pass is not. Raises ValueError for a wrong shape,
         dtype or timestep.

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ..files import expanded
 from ..worlds import World
 from .device import pick_device, pick_dtype
+from .multi_view import prior_of
 from .network import NetworkPrior, quiet
-from .pipeline import PipelinePrior
 from .support import SUPPORTED
 from .variants import by_part, commonest, variant_of
 from .zero123 import NovelViewNetwork, NovelViewPrior
@@ -67,7 +67,7 @@ def load_pipeline(
         return load_novel_view(folder, device, dtype, name)
     with quiet():
         pipe = _read(folder, dtype)
-    return PipelinePrior(pipe, name, device, dtype, world)
+    return prior_of(pipe, name, device, dtype, world)
 
 
 def _find_on_hub(source: str, download: bool) -> Path:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..cameras import Camera
 from ..worlds import World
-from .network import NetworkPrior
+from .network import NetworkPrior, quiet
 from .support import SUPPORTED, check_call, check_wants
 from .words import Words
 
@@ -212,4 +212,5 @@ def check_supported(pipe) -> None:
     )
     text = pipe.text_encoder.config
     width = getattr(text, "hidden_size", None) or getattr(text, "d_model", None)
-    check_call(unet, width, type(pipe).__name__)
+    with quiet():  # of settings that diffusers does not know, such as how many views are joint
+        check_call(unet, width, type(pipe).__name__)

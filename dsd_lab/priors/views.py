@@ -46,7 +46,8 @@ class ViewSet(InPictureSpace, ExactPrior):
     ):
         self.world, self.prompts, self.cameras = world, world.prompts, world.cameras
         self.name = world.name + "-joint" * joint
-        self.joint, self.views_per_item = joint, len(world.cameras) if joint else 1
+        self.joint = self.all_at_once = joint
+        self.views_per_item = len(world.cameras) if joint else 1
         if scale is None:
             scale = picture_scale(world.views.shape[-1]) / math.sqrt(self.views_per_item)
         mean_picture = world.views.flatten(0, 1).float().mean(0) / 127.5 - 1
