@@ -12,6 +12,7 @@ import typer
 from tqdm import tqdm
 
 from .checks import meant
+from .course.measured import Workers
 from .files import expanded, prepare_folder, write_file
 from .methods import VARIANTS, variant
 from .metrics.features import MissingWeights
@@ -100,6 +101,10 @@ Rate = Annotated[
     typer.Option(help="Learning rate, for all methods; each method's own if not given."),
 ]
 Refresh = Annotated[int, typer.Option(help="Optimiser steps for which a target is held.")]
+Dask = Annotated[
+    str | None,
+    typer.Option(help="A Dask scheduler's address or file, whose workers share the work."),
+]
 PROMPTS = ["a hamburger", "a dragon", "an apple"]
 
 
@@ -161,15 +166,18 @@ def study(
     start: Start = None,
     lr: Rate = None,
     refresh: Refresh = 1,
+    workers: Workers = None,
+    dask: Dask = None,
     out: Annotated[
         Path, typer.Option(help="Folder for the table, the cells, ranking.txt and the figures.")
     ] = Path("study"),
 ) -> None:
     """Run methods x prompts x seeds x settings, keeping each result as it comes; the same command
-    again goes on.
+    again goes on, with any number of workers.
     """
     from .studies import Grid, Setting, ranking, summarise
     from .studies import study as run_study
+    from .studies.executor import dask_client
     from .studies.figures import figures
     from .viz.pictures import png
 
@@ -178,7 +186,11 @@ def study(
     ]
     methods = dict(make_method(name, 7.5) for name in method)
     grid = Grid(methods, prompt, parse_seeds(seeds), settings)
-    done, out = run_study(prior_of_prompts(prior, size), grid, out), expanded(out)
+    if workers is not None and dask is not None:
+        raise ValueError("give --workers or --dask, not both")
+    executor = workers if dask is None else dask_client(dask)
+    model, out = prior_of_prompts(prior, size), expanded(out)
+    done = run_study(model, grid, out, executor=executor)
     if not done.cells:
         typer.echo("stopped before there was anything; the same command goes on")
         return
@@ -188,7 +200,7 @@ def study(
         write_file(out / f"{name}.png", png(figure))
     typer.echo(f"\n{text}\n")
     if not done.finished:
-        typer.echo("stopped early; the same command goes on")
+        typer.echo("not complete; the same command goes on")
     typer.echo(page)
 
 
@@ -233,12 +245,15 @@ def train(
     device: Annotated[
         str,
         typer.Option(
-            help="auto, cpu, cuda, ...; for several: `accelerate launch -m dsd_lab.cli train ...`."
+            help="auto, cpu, cuda, ...; for several: `accelerate launch -m dsd_lab.cli train ...`, "
+            "on CPUs `torchrun --nproc-per-node N -m ...`."
         ),
     ] = "auto",
     every: Annotated[int, typer.Option(help="Steps between checkpoints and pictures.")] = 250,
 ) -> None:
     """Train a mini: a small, complete pipeline, written as a diffusers folder."""
+    from accelerate import PartialState
+
     from .checks import at_least
     from .minis import task_of
     from .minis import train as run_training
@@ -257,7 +272,8 @@ def train(
         write_file(folder / f"{step:06d}.png", png(task.preview(mini, f"step {step}")))
 
     run_training(task, out, device=device, every=every, samples=samples)
-    typer.echo(f'{out}: a pipeline folder; dsd_lab.load_prior("{out}") opens it')
+    if PartialState().is_main_process:
+        typer.echo(f'{out}: a pipeline folder; dsd_lab.load_prior("{out}") opens it')
 
 
 @app.command()

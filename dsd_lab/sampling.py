@@ -37,7 +37,8 @@ class Trajectory:
     @property
     def images(self) -> Tensor:
         """`final` as pictures (B, 3, H, W) in [0, 1]."""
-        return self.prior.decode(self.final)
+        with one_thread(self.prior.unet):
+            return self.prior.decode(self.final)
 
     def select(self, items: Tensor) -> Trajectory:
         """The paths of some items of the batch, int64 (n,)."""

@@ -56,6 +56,55 @@ FAULTS = [
         "test_schedule test_sampling",
     ),
     Fault(
+        "flow-to-eps-sign",
+        "return (x_t + a * output) / (a + s)",
+        "return (x_t - a * output) / (a + s)",
+        "test_schedule test_flow",
+    ),
+    Fault(
+        "flow-to-x0-rescaled-twice",
+        'if self.prediction_type == "flow": return (x_t - s * output) / (a + s)',
+        'if self.prediction_type == "flow":\n            return (x_t - s * output) / (a + s) ** 2',
+        "test_schedule test_families",
+    ),
+    Fault(
+        "flow-shown-without-its-scale",
+        'return x_t / (self.at("alpha", t, x_t) + self.at("sigma", t, x_t))',
+        "return x_t",
+        "test_schedule test_families",
+    ),
+    Fault(
+        "flow-range-one-level-low",
+        "return min(int(torch.searchsorted(self.ratio, wanted)), self.last)",
+        "return min(int(torch.searchsorted(self.ratio, wanted)) - 1, self.last)",
+        "test_schedule test_flow",
+    ),
+    Fault(
+        "flow-shift-without-its-exponential",
+        'return mu if config.get("time_shift_type") == "linear" else math.exp(mu)',
+        "return mu",
+        "test_schedule test_families",
+    ),
+    Fault(
+        "sdxl-empty-prompt-encoded",
+        "if pipe.config.force_zeros_for_empty_prompt:",
+        "if False:",
+        "test_families",
+    ),
+    Fault(
+        "sana-instruction-for-all",
+        "complex_human_instruction=instruction if wanted else None,",
+        "complex_human_instruction=instruction,",
+        "test_families",
+    ),
+    Fault(
+        "flux-patches-transposed",
+        "h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)",
+        "h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 5, 3)",
+        "test_families",
+    ),
+    Fault("blend-of-masks-by-weight", "return parts.amax(0)", "return parts[-1]", "test_families"),
+    Fault(
         "last-level-left-out",
         "torch.linspace(len(self) - 1, 0, steps + 1,",
         "torch.linspace(len(self) - 1, 1, steps + 1,",
@@ -156,8 +205,8 @@ FAULTS = [
     ),
     Fault(
         "consistent-gap-one-too-wide",
-        "level(self.gap_max, schedule) - 1 t",
-        "level(self.gap_max, schedule)\n        t",
+        "schedule.reach(self.gap_max) - 1 t",
+        "schedule.reach(self.gap_max)\n        t",
         "test_contract test_family",
     ),
     Fault(
@@ -284,9 +333,9 @@ FAULTS = [
     ),
     Fault(
         "vsd-lora-target-sign",
-        '"v_prediction": a * n - s * x,',
-        '"v_prediction": a * n + s * x,',
-        "test_vsd_lora",
+        '* eps - self.at("sigma", t, x0) * x0',
+        '* eps + self.at("sigma", t, x0) * x0',
+        "test_schedule test_vsd_lora",
     ),
     Fault(
         "csd-without-its-factor",
@@ -302,14 +351,14 @@ FAULTS = [
     ),
     Fault(
         "nfsd-limit-inclusive",
-        "low = (t < self.small * len(state.schedule))",
-        "low = (t <= self.small * len(state.schedule))",
+        "low = (t < state.schedule.level(self.small))",
+        "low = (t <= state.schedule.level(self.small))",
         "test_family",
     ),
     Fault(
         "nfsd-mask-on-the-wrong-device",
-        "(t < self.small * len(state.schedule)).to(x.device)",
-        "(t < self.small * len(state.schedule))",
+        "(t < state.schedule.level(self.small)).to(x.device)",
+        "(t < state.schedule.level(self.small))",
         "test_devices* test_family",
     ),
     Fault(
@@ -528,8 +577,8 @@ FAULTS = [
     ),
     Fault(
         "timesteps-on-the-wrong-device",
-        "torch.cat([call.t for call in calls]).to(self.device)",
-        "torch.cat([call.t for call in calls])",
+        "self._time(torch.cat([call.t for call in calls])).to(self.device)",
+        "self._time(torch.cat([call.t for call in calls]))",
         "test_novel_view",
     ),
     Fault(
@@ -605,7 +654,7 @@ FAULTS = [
     ),
     Fault("janus-one-way-round", "torch.minimum(off, 360 - off) > 60", "off > 60", "test_metrics*"),
     # ---- training
-    Fault("min-snr-weight-of-v", "sigma * x0, snr + 1)", "sigma * x0, snr)", "test_train"),
+    Fault("min-snr-weight-of-v", '"v_prediction": snr + 1,', '"v_prediction": snr,', "test_train"),
     Fault(
         "average-the-wrong-way-round",
         "get_ema_multi_avg_fn(decay)",
@@ -630,6 +679,43 @@ FAULTS = [
         "return sharp * scale, soft",
         "test_train",
     ),
+    Fault(
+        "share-unweighted", "return self.count * size / sets", "return 1.0", "test_train_processes"
+    ),
+    Fault(
+        "share-takes-anothers-noise",
+        "chosen, noise = share.of(chosen).to(device), share.of(noise).to(device)",
+        "chosen = share.of(chosen).to(device); noise = noise[: len(chosen)].to(device)",
+        "test_train_processes",
+    ),
+    Fault(
+        "share-takes-anothers-conditions",
+        "share.of(part) for part in conditions",
+        "part[: len(x0)] for part in conditions",
+        "test_train_processes",
+    ),
+    # ---- studies
+    Fault("old-answers-for-new-tries", "uuid.uuid4().hex)", '"")', "test_executor"),
+    Fault(
+        "cells-together-in-a-process",
+        "with _alone: content = compute(cell)",
+        "content = compute(cell)",
+        "test_executor",
+    ),
+    Fault(
+        "done-is-lost-at-an-early-end",
+        "if future.done() and future.exception() is None:",
+        "if future.done() and future.exception():",
+        "test_executor",
+    ),
+    Fault("waiting-cells-go-on", "if not future.cancel()}", "}", "test_executor"),
+    Fault(
+        "prior-travels-whole",
+        "partial(_itself, prior) if call is None else partial(_loaded, *call)",
+        "partial(_itself, prior)",
+        "test_executor",
+    ),
+    Fault("two-studies-in-a-folder", 'CELLS / ".lock"', 'CELLS / f".{id(cells)}"', "test_study"),
     # ---- the judge
     Fault(
         "blurred-pictures-keep-their-label",

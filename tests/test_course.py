@@ -1,5 +1,7 @@
 """The measurements behind the lessons, and figures of them; test_tables recomputes some rows."""
 
+import pickle
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +10,9 @@ import typer
 from PIL import Image
 
 from dsd_lab import GaussianMixture, ddim
-from dsd_lab.course import family, objects
+from dsd_lab.cameras import HELD_OUT
+from dsd_lab.course import family, mini, objects, objects_mini, reconstructions
+from dsd_lab.course.measured import scene_views
 from dsd_lab.course.overview import ORIGINS, overview
 from dsd_lab.methods import DSD, SDS, VARIANTS
 from dsd_lab.metrics import Estimate, kid, load_judge
@@ -52,6 +56,20 @@ def test_studies_that_are_not_asked_for_keep_their_rows(tmp_path, monkeypatch):
     assert written["about"]["seconds"] == round(seconds)
     with pytest.raises(ValueError, match='unknown study "famly"; did you mean "family"'):
         family.measure(tmp_path, ["famly"])
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        mini.compute,
+        partial(scene_views, partial(reconstructions.distil, {}), HELD_OUT),
+        *(partial(scene_views, m.STUDY.distil, HELD_OUT) for m in (objects, objects_mini)),
+    ],
+)
+def test_what_makes_a_cell_travels_to_another_process(work):
+    sent = pickle.dumps(work)
+    assert repr(pickle.loads(sent)) == repr(work)
+    assert len(sent) < 20_000  # priors go by name
 
 
 def test_the_family_is_judged_as_sets():

@@ -7,6 +7,7 @@ float tensors, which must be on the kit's device, reports and numbers. The devic
 
 import dataclasses
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from device import MOCK
+from pipelines import make_family
 from test_novel_view import make_parts
 from test_pipeline import WORDS, make_pipe, make_tokenizer
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -29,6 +31,7 @@ from dsd_lab import (
     DSDStar,
     GaussianMixture,
     ImageSet,
+    NoiseSchedule,
     Scene,
     compare,
     ddim,
@@ -262,6 +265,34 @@ PATHS["scene, lora"] = partial(
     scene_run, prior="network", method=VSD(particles="lora", rank=2), prompt="a red cat", **ONE
 )
 PATHS["scene, zero123"] = partial(scene_run, prior="zero123", method=DSD(form="x0"), **ONE)
+
+
+def a_familys_run(kit, name, method):
+    """A run on a pipeline of a family, its path, and its pictures there and back. FLUX.1 is left
+    out: its positions are in float64 in diffusers, save on devices that it knows to have none.
+    """
+    prior = PipelinePrior(make_family(name), name, kit.device, torch.float32)
+    cond = prior.condition("a red cat")
+    prior.prepare(cond)
+    run = distill(prior, cond, method, SEEDS[:2], 2).finish()
+    there = ddim(prior, prior.noise([0]), cond, 2, method.cfg)
+    return run.x, there.x_t, there.images, prior.encode(there.images)
+
+
+for name, method in (
+    ("sdxl", SDS(cfg=2.0)),
+    ("sd3", DSD(cfg=2.0, spacing=250)),
+    ("sana", SDS(cfg=2.0)),
+):
+    PATHS[f"family, {name}"] = partial(a_familys_run, name=name, method=method)
+
+
+@path
+def an_exact_flow(kit):
+    prior = ImageSet(pictures(), schedule=NoiseSchedule.flow(3.0)).to(kit.device)
+    cond = prior.condition("warm")
+    run = distill(prior, cond, DSD(spacing=250), SEEDS, 3).finish()
+    return run.x, ddim(prior, prior.noise(SEEDS), cond, 3).images
 
 
 @path
@@ -500,6 +531,14 @@ def a_study(kit):
     cells = study(kit.exact, grid, folder, progress=False)
     rows = [{k: v for k, v in row.items() if k != "seconds"} for row in cells.rows]
     return rows, [summary.distance for summary in summarise(folder)]
+
+
+@path
+def a_study_on_an_executor(kit):
+    grid = Grid({"DSD": DSD()}, ["warm"], SEEDS, [Setting(cfg=2.0, steps=3)], ddim_steps=4)
+    with ThreadPoolExecutor(2) as threads:
+        cells = study(kit.exact, grid, kit.folder / "study", executor=threads, progress=False)
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in cells.rows]
 
 
 @path

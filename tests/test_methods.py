@@ -23,7 +23,6 @@ from dsd_lab import (
     distill,
 )
 from dsd_lab.draws import Draws
-from dsd_lab.methods.timesteps import level
 
 # ---- SDS -----------------------------------------------------------------------------------------
 
@@ -294,8 +293,8 @@ def test_short_schedules_and_schedules_that_end_in_pure_noise():
     config = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}
     zero = NoiseSchedule.from_diffusers({**config, "rescale_betas_zero_snr": True})
     assert zero.alphas_cumprod[-1] == 0
-    assert level(1.0, zero) == SDI().t_at(0, 10, zero) == 998
-    assert level(1.0, NoiseSchedule.stable_diffusion()) == 999
+    assert zero.level(1.0) == SDI().t_at(0, 10, zero) == 998
+    assert NoiseSchedule.stable_diffusion().level(1.0) == 999
 
 
 def test_costs_of_the_forms(mixture):

@@ -423,7 +423,7 @@ FAULTS = {
     "test_every_suffix_is_read",
     "@eaDir": "test_folder_leaves_the_systems_out_and_says_what_else",
     "a BOM": "test_json_with_a_byte_order_mark",
-    "flow sigmas": "test_flow_matching_is_not_taken_for_ddpm",
+    "flow sigmas": "test_other_flows_are_not_taken_for_what_they_are_not",
     "another training": "test_another_training_in_the_same_folder_is_refused",
     "orbit(True)": "test_true_is_no_number",
     "a drag": "test_of_a_drags_values_the_newest_is_drawn",

@@ -138,15 +138,16 @@ def test_one_call_of_the_network_and_no_more_items_than_asked(prior):
 
 
 def test_a_text_is_encoded_once(prior):
-    prior._embeddings.clear()
+    prior.embeddings.kept.clear()
     x, cond = prior.noise([0, 1]), prior.condition(["a dragon", "a cat"], negative="a tree")
     calls = []
     handle = prior.pipe.text_encoder.register_forward_hook(lambda *_: calls.append(1))
     for _ in range(2):
         prior.predict(x, 500, cond, ("uncond", "cond", "negative"))
+        prior.prepare(cond)
     handle.remove()
     assert len(calls) == 1
-    assert set(prior._embeddings) == {"a dragon", "a cat", "a tree", ""}
+    assert {text for text, _ in prior.embeddings.kept} == {"a dragon", "a cat", "a tree", ""}
 
 
 def test_queries_in_one_call_equal_separate_calls(prior):
@@ -583,9 +584,9 @@ def spoil_bytes(copy):
 def spoil_class(copy):
     edit(
         copy / "model_index.json",
-        _class_name="FluxPipeline",
+        _class_name="HiDreamImagePipeline",
         unet=[None, None],
-        transformer=["diffusers", "FluxTransformer2DModel"],
+        transformer=["diffusers", "HiDreamImageTransformer2DModel"],
     )
 
 
@@ -605,7 +606,7 @@ def spoil_code(copy):
         (spoil_depth, "weights do not fit config.json|cannot be read"),
         (spoil_text_width, "cannot be read"),
         (spoil_bytes, "cannot be read"),
-        (spoil_class, "FluxPipeline of .*transformer.*supported are Stable Diffusion"),
+        (spoil_class, "HiDreamImagePipeline of .*transformer.*supported are Stable Diffusion"),
         (spoil_code, "supported are"),
     ],
 )
@@ -616,7 +617,15 @@ def test_a_folder_that_cannot_be_used(spoil, message, copy, no_network):
 
 
 def test_pipelines_of_another_kind():
-    from diffusers import DDPMPipeline, DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
+    from diffusers import (
+        DDPMPipeline,
+        DDPMScheduler,
+        EDMEulerScheduler,
+        FlowMatchEulerDiscreteScheduler,
+        LCMScheduler,
+        TCDScheduler,
+        UNet2DModel,
+    )
 
     unet = UNet2DModel(
         sample_size=8,
@@ -627,7 +636,7 @@ def test_pipelines_of_another_kind():
         up_block_types=("UpBlock2D",) * 2,
     )
     with pytest.raises(
-        ValueError, match="DDPMPipeline has no UNet2DConditionModel.*supported are Stable Diffusion"
+        ValueError, match="DDPMPipeline is a pipeline of another family; supported are Stable"
     ):
         PipelinePrior(DDPMPipeline(unet, DDPMScheduler()))
     with pytest.raises(TypeError, match="must be a diffusers pipeline, got str; .* use load_prior"):
@@ -674,7 +683,13 @@ def test_pipelines_of_another_kind():
         "does not take a noisy picture, a time and a prompt alone .RuntimeError",
         unet=make_unet(4, encoder_hid_dim_type="text_proj", encoder_hid_dim=48),
     )
-    changed("no betas", scheduler=FlowMatchEulerDiscreteScheduler())
+    changed(
+        "FlowMatchEulerDiscreteScheduler of flow predictions; Stable Diffusion 1.x",
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    )
+    changed("no betas", scheduler=EDMEulerScheduler())
+    changed("LCMScheduler, the sign of a network distilled", scheduler=LCMScheduler())
+    changed("TCDScheduler, the sign of a network distilled", scheduler=TCDScheduler())
 
 
 def offload_by_accelerate(pipe):
@@ -761,6 +776,13 @@ def test_a_hub_id_that_was_downloaded_before(folders, tmp_path, monkeypatch, no_
         shutil.copytree(folders["sd15"], at / "snapshots" / ("0" * 40))
         assert load_prior(f"{owner}/tiny").name == f"{owner}/tiny"
     assert load_prior("runwayml/tiny") is load_prior("runwayml/tiny")
+    cached = tmp_path / "models--somebody--tiny"  # its folder is a pipeline's, not of pictures
+    assert load_prior(cached, device="cpu").name == "somebody/tiny"
+    (cached / "refs" / "main").unlink()
+    assert load_pipeline(cached, "cpu").name == "somebody/tiny"
+    (cached / "snapshots" / "other").mkdir()
+    with pytest.raises(ValueError, match="hub's cache without one copy to read"):
+        load_prior(cached)
 
 
 @pytest.fixture

@@ -46,15 +46,18 @@ def test_first_levels_by_hand():
     )  # Stable Diffusion's largest sigma in k-diffusion
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample", "flow"])
 def test_native_outputs_give_back_noise_and_picture(kind):
     s = NoiseSchedule.stable_diffusion(kind)
     g = torch.Generator().manual_seed(0)
     x0, eps = (torch.randn(3, 2, 4, 4, generator=g, dtype=torch.float64) for _ in range(2))
     t = torch.tensor([0, 500, 999])
     a, b = s.alpha[t].reshape(3, 1, 1, 1), s.sigma[t].reshape(3, 1, 1, 1)
-    output = {"epsilon": eps, "v_prediction": a * eps - b * x0, "sample": x0}[kind]
+    output = {"epsilon": eps, "v_prediction": a * eps - b * x0, "sample": x0, "flow": eps - x0}[
+        kind
+    ]
     x_t = s.add_noise(x0, t, eps)
+    torch.testing.assert_close(s.to_output(x0, eps, t), output)
     torch.testing.assert_close(s.to_eps(output, x_t, t), eps, rtol=0, atol=1e-12)
     torch.testing.assert_close(s.to_x0(output, x_t, t), x0, rtol=0, atol=1e-12)
 
@@ -104,17 +107,90 @@ def test_epsilon_cannot_begin_at_pure_noise():
     assert at_the_end.alpha[-1] == 0
 
 
+# ---- flow matching
+
+
+def test_a_flows_levels_equal_diffusers():
+    from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
+
+    for scheduler in (FlowMatchEulerDiscreteScheduler(shift=3.0), FlowMatchHeunDiscreteScheduler()):
+        ours = NoiseSchedule.from_diffusers(scheduler)
+        assert (ours.prediction_type, ours.is_flow, len(ours)) == ("flow", True, 1000)
+        want = scheduler.sigmas[:1000].flip(0).double()
+        torch.testing.assert_close(ours.time, want, rtol=1e-6, atol=1e-7)
+        assert ours.time[-1] == 1 and ours.alpha[-1] == 0 and ours.ratio[-1] == torch.inf
+    again = NoiseSchedule.from_diffusers(FlowMatchEulerDiscreteScheduler(shift=3.0).config)
+    torch.testing.assert_close(again.time, NoiseSchedule.flow(3.0).time, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "linear"])
+def test_a_shift_that_follows_the_number_of_tokens(kind):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, time_shift_type=kind)
+    mu = 0.5 + (1.15 - 0.5) / (4096 - 256) * (1024 - 256)  # FLUX at 512 pixels
+    u = [1.0, 0.7, 0.2, 0.001]
+    scheduler.set_timesteps(sigmas=u, mu=mu)
+    ours = NoiseSchedule.from_diffusers(scheduler, tokens=1024)
+    got = ours.time[[round(1000 * v) - 1 for v in u]]
+    torch.testing.assert_close(got, scheduler.sigmas[:4].double(), rtol=1e-6, atol=1e-7)
+    with pytest.raises(ValueError, match="number of latent tokens"):
+        NoiseSchedule.from_diffusers(scheduler)
+
+
+def test_the_flow_of_a_dpm_solver():
+    from diffusers import DPMSolverMultistepScheduler
+
+    settings = dict(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    ours = NoiseSchedule.from_diffusers(DPMSolverMultistepScheduler(**settings))  # Sana's
+    torch.testing.assert_close(ours.time, NoiseSchedule.flow(3.0).time)
+
+
+def test_a_flow_is_a_diffusion_rescaled():
+    s, g = NoiseSchedule.flow(3.0), torch.Generator().manual_seed(0)
+    t = torch.tensor([0, 400, 999])
+    x0, eps = (torch.randn(3, 2, generator=g, dtype=torch.float64) for _ in range(2))
+    time, x_t = s.time[t][:, None], s.add_noise(x0, t, eps)
+    x_flow, velocity = (1 - time) * x0 + time * eps, eps - x0
+    torch.testing.assert_close(s.to_input(x_t, t), x_flow, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(s.to_output(x0, eps, t), velocity)
+    torch.testing.assert_close(s.to_eps(velocity, x_t, t), eps, rtol=0, atol=1e-12)
+    torch.testing.assert_close(s.to_x0(velocity, x_t, t), x0, rtol=0, atol=1e-12)
+
+
+def test_ranges_of_t_on_a_flow_are_stable_diffusions():
+    usual, flow = NoiseSchedule.stable_diffusion(), NoiseSchedule.flow(3.0)
+    assert [usual.level(f) for f in (0, 0.29, 0.98, 1)] == [0, 290, 980, 999]
+    assert [round(flow.level(f) / 1000, 2) for f in (0.32, 0.98)] == [0.23, 0.81]
+    for f in (0.02, 0.32, 0.98, 1.0):
+        t, r = flow.level(f), usual.ratio[usual.level(f)]
+        assert flow.ratio[t - 1] < r <= flow.ratio[t]
+    assert flow.last == 998 and flow.reach(0.29) == 290
+    assert "flow, 1000 levels, t_min 0.02: t = 43, r = 0.138" in repr(flow)
+    assert "0.98: t = 980, r = 13" in repr(usual)
+
+
+@pytest.mark.parametrize("shift", [0, -1.0, float("inf")])
+def test_a_shift_that_is_none(shift):
+    with pytest.raises(ValueError, match="shift must be a positive number"):
+        NoiseSchedule.flow(shift)
+
+
 @pytest.mark.parametrize(
     "config, what",
     [
-        ({"use_flow_sigmas": True}, "use_flow_sigmas"),
-        ({"prediction_type": "flow_prediction"}, "flow_prediction"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEuler"),
-        ({"_class_name": "SCMScheduler", "prediction_type": "trigflow"}, "trigflow|SCM"),
+        ({"use_flow_sigmas": True}, r"\(use_flow_sigmas\).* predicts v_prediction"),
+        ({"prediction_type": "flow_prediction"}, "flow_prediction.*use_flow_sigmas is not set"),
+        ({"_class_name": "SCMScheduler", "prediction_type": "trigflow"}, "TrigFlow"),
+        ({"invert_sigmas": True, "prediction_type": "flow", "use_flow_sigmas": 1}, "backwards"),
+        ({"_class_name": "FlowMatchX", "shift_terminal": 0.1, "beta_schedule": 0}, "predicts v"),
     ],
 )
-def test_flow_matching_is_not_taken_for_ddpm(config, what):
-    with pytest.raises(ValueError, match=f"flow matching .*({what})"):
+def test_other_flows_are_not_taken_for_what_they_are_not(config, what):
+    with pytest.raises(ValueError, match=f"flow matching .*{what}"):
         NoiseSchedule.from_diffusers({**CONFIGS["zero_snr"], **config})
     fine = {"use_flow_sigmas": False, "_class_name": "UniPCMultistepScheduler"}
     assert len(NoiseSchedule.from_diffusers({**CONFIGS["zero_snr"], **fine})) == 1000
+    terminal = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift_terminal": 0.1}
+    with pytest.raises(ValueError, match="end before pure noise"):
+        NoiseSchedule.from_diffusers(terminal)

@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import signal
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -26,7 +25,7 @@ from dsd_lab.metrics import Estimate, evaluate, stratified
 from dsd_lab.studies import Grid, Setting, ranking, read, study, summarise
 from dsd_lab.studies.figures import figures
 from dsd_lab.studies.grid import plan
-from dsd_lab.studies.store import Content, Store
+from dsd_lab.studies.store import Store
 from dsd_lab.viz.pictures import png
 from dsd_lab.viz.plane import Place, place_labels, plane
 from dsd_lab.viz.style import COLOURS, FAMILY, INK, MARKERS, looks_of, text_width
@@ -257,29 +256,13 @@ def test_the_pictures_of_another_study_are_not_taken_over(prior, whole, tmp_path
     assert prior.evaluations == sum(row["evaluations"] for row in done.rows)
 
 
-def test_a_store_takes_any_map(tmp_path):
-    """Cells may come from an executor; what is there is not asked for again."""
-    store = Store.begin(tmp_path, {"of": "squares"})
-    store.save(1, Content({"square": 1}))
-    asked = []
-
-    def threads(compute, cells):
-        asked.extend(cells)
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(compute, cells))
-
-    cells = store.fill(range(4), lambda n: Content({"square": n * n}), threads)
-    assert [cell.facts["square"] for cell in cells] == [0, 1, 4, 9]
-    assert asked == [0, 2, 3]
-
-
 # ---- what is refused -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 1}, "begun with version 1, not 2"),
+        ({"version": 1}, "begun with version 1, not 3"),
         ({"dsd_lab": "0.0.1"}, 'begun with dsd_lab "0.0.1", not "0.1.0"'),
         ({"table": "other"}, 'begun with table "other"'),
         ({"seeds": [0, 1]}, r"begun with seeds \[0, 1\], not \[0, 3, 5\]"),

@@ -54,10 +54,9 @@ def test_the_family(tmp_path, name, methods, setting):
 
 @minutes
 def test_the_mini():
-    prior = load_prior("icons-mini")
     rows = {(row["method"], row["refresh"]): row for row in mini.load()["rows"]}
     for cell in (("DDIM", 1), ("SDS", 5)):
-        same(mini.compute(prior, cell).facts, rows[cell])
+        same(mini.compute(cell).facts, rows[cell])
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,9 @@ def test_perp_neg_is_its_formula_for_every_item_of_a_mixed_batch(inner, x, cfg, 
         def eps(text, i=i):
             return inner.predict_noise(x[i : i + 1], 500, inner.condition(text))
 
-        mixed = sum(share * inner._embed([prompt + words]) for words, share in shares.items())
+        keys = [(prompt + words, False) for words in shares]
+        told = [told["embedded"] for told in inner.embeddings.of(keys)]
+        mixed = sum(share * e for share, e in zip(shares.values(), told, strict=True))[None]
         t = torch.tensor([500])
         e_pos_full = inner.schedule.to_eps(
             inner.unet(x[i : i + 1], t, encoder_hidden_states=mixed).sample, x[i : i + 1], t

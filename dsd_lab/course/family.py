@@ -21,7 +21,7 @@ from ..metrics import Estimate, JudgeNetwork, kid, load_judge, precision_recall
 from ..priors import load_prior
 from ..studies import Grid, Setting, Study, Summary, study, summarise
 from ..worlds import PictureWorld
-from .measured import Table
+from .measured import Table, Workers
 
 TABLE = Table("family")
 PROMPTS = [
@@ -77,15 +77,16 @@ def measure(
         list[str] | None,
         typer.Option(help="A study to run; the rows of the others stay as they are."),
     ] = None,
+    workers: Workers = None,
 ) -> None:
     """Run the three studies, or what they still lack, and write family.json."""
     wanted = [choice("study", name, GRIDS) for name in only or GRIDS]
     prior, judge = load_prior("icons", size=32), load_judge("icons")
     content = {} if len(wanted) == len(GRIDS) else TABLE.load()
     for name in wanted:
-        done = study(prior, GRIDS[name], folder / name)
+        done = study(prior, GRIDS[name], folder / name, executor=workers)
         if not done.finished:
-            typer.echo("stopped early; the same command goes on")
+            typer.echo("not complete; the same command goes on")
             raise typer.Exit(1)
         by = judge if name == "family" else None
         content[name] = [asdict(s) for s in summarise(folder / name, by)]

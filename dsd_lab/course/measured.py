@@ -8,8 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import torch
 import typer
@@ -20,7 +22,12 @@ from ..files import read_json, write_json
 from ..metrics import mean
 from ..scene import Scene
 from ..studies.store import Content, Store
+from ..threads import one_thread
 
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes that share the work, one thread each; this one if not given."),
+]
 JUDGED = f"{len(HELD_OUT)} held-out cameras, 64 px"
 
 
@@ -39,13 +46,22 @@ class Table:
         return Path(__file__).parent / f"{self.name}.json"
 
     def fill(
-        self, folder: Path | None, identity: dict, cells: Sequence, compute: Callable[..., Content]
+        self,
+        folder: Path | None,
+        identity: dict,
+        cells: Sequence,
+        compute: Callable[..., Content],
+        workers: int | None = None,
     ) -> list[Content]:
-        """What is made of cells, kept in `folder`; ends the command if Ctrl-C stops it."""
+        """What is made of cells, kept in `folder`; ends the command if Ctrl-C stops it.
+
+        workers: processes that share the work, to which `compute` travels; this one if None.
+        """
         store = Store.begin(folder or Path("results") / self.name, {"table": self.name} | identity)
-        contents = store.fill(cells, compute, lambda f, some: map(f, tqdm(some, disable=None)))
+        with tqdm(total=len(cells), disable=None) as bar:
+            contents = store.fill(cells, compute, workers, lambda k: bar.update(k + 1 - bar.n))
         if None in contents:
-            typer.echo("stopped early; the same command goes on")
+            typer.echo("not complete; the same command goes on")
             raise typer.Exit(1)
         return contents
 
@@ -57,6 +73,7 @@ class Table:
         distil: Callable[..., Scene],
         judge: Callable[..., dict],
         cameras: Sequence[Camera] = HELD_OUT,
+        workers: int | None = None,
     ) -> list[dict]:
         """A row for each group of seeds: what `judge(*group, views)` says of how its scenes look
         from cameras, (seeds, V, 3, 64, 64) in [0, 1], and the seconds that one took.
@@ -64,16 +81,9 @@ class Table:
         distil: makes a scene, `distil(*group, seed, progress)`.
         """
 
-        def compute(cell):
-            began, last = time.perf_counter(), deque(maxlen=1)
-            scene = distil(*cell, last.append)
-            if not (last and last[0].finished):
-                raise KeyboardInterrupt
-            seconds = round(time.perf_counter() - began, 1)
-            return Content({"seconds": seconds}, {"views": scene.images(cameras, 64).cpu()})
-
         cells = [(*group, seed) for group, seeds in groups.items() for seed in seeds]
-        contents = iter(self.fill(folder, identity | {"cells": cells}, cells, compute))
+        compute = partial(scene_views, distil, cameras)
+        contents = iter(self.fill(folder, identity | {"cells": cells}, cells, compute, workers))
         rows = []
         for group, seeds in groups.items():
             scenes = [next(contents) for _ in seeds]
@@ -97,3 +107,16 @@ class Table:
     def load(self) -> dict:
         """The table: "about", which says what was run, and its content."""
         return read_json(self.path, f"`python -m dsd_lab.course.{self.name}` makes it anew")
+
+
+@one_thread()
+def scene_views(distil: Callable[..., Scene], cameras: Sequence[Camera], cell: tuple) -> Content:
+    """How the scene of a cell looks from cameras, and the seconds that it took; see
+    `Table.scenes`.
+    """
+    began, last = time.perf_counter(), deque(maxlen=1)
+    scene = distil(*cell, last.append)
+    if not (last and last[0].finished):
+        raise KeyboardInterrupt
+    seconds = round(time.perf_counter() - began, 1)
+    return Content({"seconds": seconds}, {"views": scene.images(cameras, 64).cpu()})

@@ -5,7 +5,6 @@ What they come to is written to mini.json beside this file, with the command, ve
 """
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +13,13 @@ import typer
 
 from ..methods import DSD, SDS, Method
 from ..metrics import clipped, distances, mean, mean_pairwise, saturation
-from ..priors import Prior, load_prior
+from ..priors import load_prior
 from ..studies.store import Content
 from ..tasks import Result, compare
-from .measured import Table
+from ..threads import one_thread
+from .measured import Table, Workers
 
-TABLE = Table("mini", ("torch", "diffusers", "dsd_lab"))
+TABLE, PRIOR = Table("mini", ("torch", "diffusers", "dsd_lab")), "icons-mini"
 PROMPTS = ["a hamburger", "a dragon", "an apple"]
 SEEDS, STEPS, CFG = range(8), 200, 4.0
 METHODS = {
@@ -34,9 +34,10 @@ HELD = (1, 5)  # steps for which a target is held
 
 def measure(
     folder: Annotated[Path | None, typer.Argument(help="Where the rows are kept.")] = None,
+    workers: Workers = None,
 ) -> None:
     """Run what is still missing and write mini.json."""
-    prior = load_prior("icons-mini")
+    prior = load_prior(PRIOR)
     cells = [("DDIM", 1), *((name, refresh) for refresh in HELD for name in held(refresh))]
     facts = {
         "prior": prior.name,
@@ -46,20 +47,23 @@ def measure(
         "cfg": CFG,
     }
     identity = facts | {"methods": {name: str(method) for name, method in METHODS.items()}}
-    rows = TABLE.fill(folder, identity, cells, partial(compute, prior))
-    facts["seconds"] = round(sum(row.facts.pop("seconds") for row in rows))
+    rows = [content.facts for content in TABLE.fill(folder, identity, cells, compute, workers)]
+    facts["seconds"] = round(sum(row.pop("seconds") for row in rows))
+    for row in rows:
+        row.pop("versions", None)  # the table states them once
     data = [prior.world.images(prompt) for prompt in PROMPTS]
     figures_of_data = {
         "saturation": saturation(torch.cat(data)),
         "clipped": clipped(torch.cat(data)),
         "pairwise": mean(mean_pairwise(distances(part, part)) for part in data),
     }
-    TABLE.write(facts, data=figures_of_data, rows=[row.facts for row in rows])
+    TABLE.write(facts, data=figures_of_data, rows=rows)
 
 
-def compute(prior: Prior, cell: tuple[str, int]) -> Content:
+@one_thread()
+def compute(cell: tuple[str, int]) -> Content:
     """One row: a method, or DDIM, on all prompts in one batch."""
-    (name, refresh), began = cell, time.perf_counter()
+    prior, (name, refresh), began = load_prior(PRIOR), cell, time.perf_counter()
     methods = {} if name == "DDIM" else {name: METHODS[name]}
     compared = compare(prior, PROMPTS, methods, SEEDS, STEPS, cfg=CFG, refresh=refresh)
     results = [by_method[name] for by_method in compared.values()]

@@ -10,7 +10,7 @@ beside this file, with the command, versions and seconds, and how they look to o
 `toybox-joint`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -22,9 +22,10 @@ from ..files import write_file
 from ..methods import ASD, DSD, SDI, SDS, ConsistentODE, Method
 from ..metrics import judge_views
 from ..priors import load_prior
+from ..scene import Scene
 from ..tasks import text_to_3d
 from ..viz.pictures import sheet, small_png
-from .measured import JUDGED, Table
+from .measured import JUDGED, Table, Workers
 
 SHOWN = [0, 4]  # of HELD_OUT: front right, and the opposite side
 
@@ -49,17 +50,19 @@ class Study(Table):
         """The file with what the objects look like."""
         return self.path.with_suffix(".png")
 
+    def distil(self, prompt: str, label: str, seed: int, progress: Callable) -> Scene:
+        """One object of the study."""
+        method, refresh, _ = self.runs[label]
+        how = {"refresh": refresh, "progress": progress, **self.settings}
+        return text_to_3d(load_prior(self.prior), prompt, method, seed, self.steps, **how)
+
     def measure(
         self,
         folder: Annotated[Path | None, typer.Argument(help="Where the objects are kept.")] = None,
+        workers: Workers = None,
     ) -> None:
         """Make what is still missing, judge everything, and write the table and the picture."""
         prior, looks = load_prior(self.prior), {}
-
-        def distil(prompt, label, seed, progress):
-            method, refresh, _ = self.runs[label]
-            how = {"refresh": refresh, "progress": progress, **self.settings}
-            return text_to_3d(prior, prompt, method, seed, self.steps, **how)
 
         def judge(prompt, label, views):
             looks[f"{prompt}\n{label}"] = views[:, SHOWN].flatten(0, 1)
@@ -76,7 +79,7 @@ class Study(Table):
             "settings": str(self.settings),
         }
         groups = {(p, label): run[2] for p in self.prompts for label, run in self.runs.items()}
-        rows = self.scenes(folder, identity, groups, distil, judge)
+        rows = self.scenes(folder, identity, groups, self.distil, judge, workers=workers)
         self.write({"prior": self.about, "steps": self.steps, "judged": JUDGED}, rows=rows)
         heads = [f for seed in max(groups.values(), key=len) for f in (f"seed {seed}", "behind")]
         figure = sheet(looks, heads, "Each object from two held-out cameras", prior.world.credit)

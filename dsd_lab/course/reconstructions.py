@@ -23,7 +23,7 @@ from ..priors import NovelViewSet, load_prior
 from ..scene import Scene
 from ..tasks import NOVEL_VIEW_DSD, image_to_3d
 from ..worlds import Toys, make_toys, render
-from .measured import JUDGED, Table
+from .measured import JUDGED, Table, Workers
 
 TABLE = Table("reconstructions")
 CAMERA, STEPS, CFG = Camera(0, 20), 300, NOVEL_VIEW_DSD.cfg
@@ -64,6 +64,7 @@ def distil(
 
 def measure(
     folder: Annotated[Path | None, typer.Argument(help="Where the scenes are kept.")] = None,
+    workers: Workers = None,
 ) -> None:
     """Make what is still missing, judge everything, and write reconstructions.json."""
     pictures = {n: picture(load_prior("toybox-novel-view"), n) for n in (*TWINS, *UNKNOWN)}
@@ -84,7 +85,8 @@ def measure(
     }
     identity = {"steps": STEPS, "runs": {label: str(method) for label, (method, _) in RUNS.items()}}
     cameras = (*HELD_OUT, CAMERA)
-    rows = TABLE.scenes(folder, identity, groups, partial(distil, views), judge, cameras)
+    made = partial(distil, views)
+    rows = TABLE.scenes(folder, identity, groups, made, judge, cameras, workers)
     facts = {"priors": PRIORS | NETWORK, "camera": str(CAMERA), "steps": STEPS, "judged": JUDGED}
     TABLE.write(facts, rows=rows)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..checks import choice, fraction
 from .base import Evaluations, Method, cost, same_t
-from .timesteps import between, check_range, level
+from .timesteps import between, check_range
 
 SIGNS = ("code", "abstract")
 
@@ -49,8 +49,8 @@ class ConsistentODE(Method):
     def gradient(self, state, x, step, draws):
         schedule, prior, cond = state.schedule, state.prior, state.cond
         s = same_t(between(self.t_max, self.t_min, math.sqrt(step / state.steps), schedule), x)
-        least, most = level(self.gap_min, schedule), level(self.gap_max, schedule) - 1
-        t = s + draws.timesteps(least, max(least, most))
+        least, most = schedule.reach(self.gap_min), schedule.reach(self.gap_max) - 1
+        t = (s + draws.timesteps(least, max(least, most))).clamp(max=len(schedule) - 1)
         x_t = schedule.add_noise(x, t, state.e_star)
         at_t = prior.predict_guided(x_t, t, cond, self.cfg)
         x_s = schedule.add_noise(at_t.x0, s, at_t.eps)

@@ -9,7 +9,7 @@ from ..checks import at_least, choice, fraction, positive
 from ..priors import check_cfg
 from .base import ASSIGNED, Defaults, Evaluations, cost, guided_noises, same_t
 from .dsd_path import PathMethod
-from .timesteps import at_ratio, check_range, check_rho, level, noisier, unit_gain
+from .timesteps import at_ratio, check_range, check_rho, noisier, unit_gain
 
 
 class Form(NamedTuple):
@@ -123,7 +123,7 @@ class DSD(PathMethod):
         if shift is None:
             return at_ratio(t, self.rho, schedule)
         u = draws.uniform() if self.form == "reference" else torch.ones(len(t))
-        return noisier(t, level(self.lowest, schedule), shift, u, schedule)
+        return noisier(t, schedule.level(self.lowest), shift, u, schedule)
 
     def gradient(self, state, x, step, draws):
         schedule = state.schedule

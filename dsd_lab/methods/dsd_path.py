@@ -16,7 +16,7 @@ from ..sampling import Trajectory, ddim
 from ..schedule import NoiseSchedule
 from .base import Method, same_t
 from .state import State
-from .timesteps import between, level
+from .timesteps import between
 
 SPACING = 100  # thousandths of the schedule between the path's nodes
 SNAPPED = 20
@@ -127,7 +127,7 @@ class PathMethod(Method):
         if spacing is None:
             thousandths = prior.path_spacing if self.near_nodes else SPACING
             spacing = max(1, (SNAPPED if self.snap else thousandths) * len(schedule) // 1000)
-        return list(range(len(schedule) - 1, level(self.lowest, schedule), -spacing))
+        return list(range(len(schedule) - 1, schedule.level(self.lowest), -spacing))
 
     def begin(self, prior, cond, e_star, steps):
         last = same_t(len(prior.schedule) - 1, e_star)

@@ -7,7 +7,7 @@ import torch
 
 from ..checks import fraction
 from .base import Evaluations, cost, invert
-from .timesteps import AnnealedMethod, level
+from .timesteps import AnnealedMethod
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class ISM(AnnealedMethod):
 
     def jump_length(self, schedule) -> int:
         """Timesteps of a jump."""
-        return max(1, level(self.jump, schedule))
+        return max(1, schedule.reach(self.jump))
 
     def jumps(self, step: int, steps: int, schedule) -> int:
         """How many jumps the highest t of a step needs."""
-        highest = self.range_at(step, steps, schedule)[1] - level(self.interval, schedule)
+        highest = self.range_at(step, steps, schedule)[1] - schedule.reach(self.interval)
         return math.ceil(max(highest, 0) / self.jump_length(schedule))
 
     def gradient(self, state, x, step, draws):
@@ -53,7 +53,7 @@ class ISM(AnnealedMethod):
             return prior.predict(x_t, t, cond, ("uncond",))["uncond"]
 
         t = self.draw_t(state, step, draws)
-        s = (t - level(self.interval, schedule)).clamp(min=0)
+        s = (t - schedule.reach(self.interval)).clamp(min=0)
         jumps = torch.arange(self.jumps(step, state.steps, schedule) + 1)
         levels = (jumps[:, None] * self.jump_length(schedule)).minimum(s)
         x_s = invert(x, levels, schedule, predict_empty)

@@ -37,7 +37,7 @@ class NFSD(UniformMethod):
         t, _, x_t = self.draw_point(state, x, step, draws)
         terms = state.prior.predict(x_t, t, state.cond, ("uncond", "cond", bad))
         e_u, e_c, e_n = (terms[term].eps for term in ("uncond", "cond", bad))
-        low = (t < self.small * len(state.schedule)).to(x.device)
+        low = (t < state.schedule.level(self.small)).to(x.device)
         d = torch.where(low.reshape(-1, *(1,) * (x.ndim - 1)), e_u, e_u - e_n)
         return state.schedule.at("sigma", t, x) ** 2 * (d + self.cfg * (e_c - e_u)), t, state
 

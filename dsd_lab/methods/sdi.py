@@ -11,7 +11,7 @@ from ..draws import Draws
 from ..priors import check_cfg
 from .base import ASSIGNED, Defaults, Evaluations, cost, first_prediction, invert, same_t
 from .state import State
-from .timesteps import FallingMethod, level
+from .timesteps import FallingMethod
 
 INVERSIONS = ("invert", "cached")
 
@@ -82,7 +82,7 @@ class SDI(FallingMethod):
         schedule = state.schedule
         t = self.t_at(step, state.steps, schedule)
         tau = (draws.uniform() * self.tau_max * len(schedule)).floor().long()
-        top, first = (t + tau).clamp(max=len(schedule) - 1), level(self.t_first, schedule)
+        top, first = (t + tau).clamp(max=len(schedule) - 1), schedule.level(self.t_first)
         share = torch.linspace(0, 1, self.inversions(t, schedule) + 1, dtype=torch.float64)
         levels = first + (share[:, None] * (top - first)).long()
 

@@ -1,8 +1,11 @@
 """How methods choose t: drawn from a range, fixed or annealed, or falling; all as fractions of the
 schedule.
+
+On a flow's levels the ends of a range are read as Stable Diffusion's, and mean the levels of the
+same r_t (`NoiseSchedule.level`; `repr(prior.schedule)` prints them). Distances, such as a shift, a
+gap or a jump, are fractions of the schedule's own number of levels.
 """
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -51,7 +54,7 @@ class UniformMethod(RandomMethod):
         check_range(self.t_min, self.t_max)
 
     def range_at(self, step, steps, schedule):
-        return level(self.t_min, schedule), level(self.t_max, schedule)
+        return schedule.level(self.t_min), schedule.level(self.t_max)
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,9 @@ class FallingMethod(Method):
         return between(self.t_max, self.t_min, step / steps, schedule)
 
 
-def level(fraction: float, schedule: NoiseSchedule) -> int:
-    """The timestep at a fraction of the schedule: T - 1 at the most, or, where that is pure noise
-    and r_t infinite, T - 2.
-    """
-    last = len(schedule) - 1 - int(schedule.alphas_cumprod[-1] == 0)
-    # 0.29 of 1000 is 290 in floats too
-    return min(math.floor(len(schedule) * fraction + 1e-9), last)
-
-
 def between(first: float, last: float, progress: float, schedule: NoiseSchedule) -> int:
     """The timestep at a fraction that moves from `first` to `last` as progress goes from 0 to 1."""
-    return level(first + (last - first) * progress, schedule)
+    return schedule.level(first + (last - first) * progress)
 
 
 def noisier(
@@ -128,7 +122,7 @@ def at_ratio(t: Times, rho: float, schedule: NoiseSchedule) -> Times:
 
     So r_t / r_t' is rho, or a little less; only where r_t / rho is beyond the schedule it is more.
     """
-    last = level(1.0, schedule)
+    last = schedule.last
     wanted = schedule.ratio[t] / rho
     return torch.searchsorted(schedule.ratio[: last + 1], wanted).clamp(max=last)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..cameras import Camera, orbit, sample_cameras
 from ..draws import generator_of
+from ..threads import one_thread
 from ..worlds import PictureWorld, Toys, make_toys, render, toy_shop
 from ..worlds.toybox.toys import with_article
 from ..worlds.toybox.world import CREDIT, KINDS, without_held_out
@@ -107,7 +108,8 @@ class TrainingSet:
             starts = sample_cameras(views // together, generator)
             rings = (orbit(together, c.elevation, c.distance, c.fov, c.azimuth) for c in starts)
             chosen = (*first, *chain.from_iterable(rings))
-            pixels.append((render(toys.subset(part), chosen).rgb * 255).round().byte())
+            with one_thread():
+                pixels.append((render(toys.subset(part), chosen).rgb * 255).round().byte())
             cameras += [chosen] * len(part)
         captions = [*zip(map(with_article, toys.kinds), toys.captions, strict=True)]
         return cls(name, torch.cat(pixels), captions, cameras, CREDIT)

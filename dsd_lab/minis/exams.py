@@ -21,6 +21,7 @@ from ..metrics.sets import FEWEST
 from ..priors import Prior
 from ..sampling import ddim
 from ..scene.fit import psnr
+from ..threads import one_thread
 from ..viz.pictures import sheet
 from ..worlds import make_toys, render, toy_shop
 from ..worlds.toybox.world import COLOURS, KINDS, colour_and_kind, held_out_pairs, without_held_out
@@ -54,8 +55,9 @@ class Exam:
     def measure(self, steps: int = 25, cfg: float | None = None) -> tuple[dict[str, float], Tensor]:
         """Steps, guidance and what `judge` says; and the samples."""
         cfg = self.cfg if cfg is None else cfg
-        samples = self.sample(steps, cfg)
-        return {"steps": steps, "cfg": cfg, **self.judge(samples)}, samples
+        with one_thread():
+            samples = self.sample(steps, cfg)
+            return {"steps": steps, "cfg": cfg, **self.judge(samples)}, samples
 
 
 def exam_of(prior: Prior) -> Exam:

@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..schedule import NoiseSchedule
 from ..shapes import Latents
+
+
+class Share(NamedTuple):
+    """What process number `index` of `count` takes of a batch, which all of them draw alike.
+
+    loss(batch) = 1/count sum_i weight_i loss(part_i);    weight_i = count |part_i| / |batch|
+
+    So gradients that are averaged over processes are those of one process on the whole batch.
+    together: items, one after the other, that no part may divide.
+    """
+
+    index: int = 0
+    count: int = 1
+    together: int = 1
+
+    def of(self, batch: Tensor) -> Tensor:
+        """Its part of a batch (B, ...): the parts' sizes differ by at most `together`."""
+        if self.count == 1:
+            return batch
+        sets = batch.unflatten(0, (-1, self.together))
+        return sets.tensor_split(self.count)[self.index].flatten(0, 1)
+
+    def weight(self, batch: int) -> float:
+        """Of the mean loss of its part of a batch of so many."""
+        sets = batch // self.together
+        size = sets // self.count + (self.index < sets % self.count)
+        return self.count * size / sets
+
+
+WHOLE = Share()
 
 
 def autoencoder_loss(network: nn.Module, pictures: Tensor, noise: Tensor) -> Tensor:
@@ -31,9 +62,11 @@ def denoising_loss(
     generator: torch.Generator,
     gamma: float | None,
     together: int = 1,
+    share: Share = WHOLE,
 ) -> Tensor:
     """Squared error of the native prediction at a uniform t, weighted so that it is min(SNR, gamma)
-    on x0, or not weighted where gamma is None.
+    on x0, or not weighted where gamma is None; the mean over a share of the batch, whose draws do
+    not depend on the share.
 
         x_t = alpha x0 + sigma eps;    |output - target|^2 min(SNR, gamma) / scale
         SNR = alpha^2 / sigma^2;    scale = SNR for eps, SNR + 1 for v, 1 for x0
@@ -48,14 +81,14 @@ def denoising_loss(
         sets = eps.unflatten(0, (-1, together))
         one = torch.rand(len(sets), generator=generator) < 0.5
         sets[one] = sets[one, :1].clone()
-    eps = eps.to(x0)
+    x0, t, eps = share.of(x0), share.of(t), share.of(eps).to(x0)
+    conditions = [part if part is None else share.of(part) for part in conditions]
     alpha, sigma = schedule.at("alpha", t, x0), schedule.at("sigma", t, x0)
     snr = (alpha / sigma) ** 2
-    target, scale = {
-        "epsilon": (eps, snr),
-        "v_prediction": (alpha * eps - sigma * x0, snr + 1),
-        "sample": (x0, torch.ones_like(snr)),
-    }[schedule.prediction_type]
+    scale = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[
+        schedule.prediction_type
+    ]
+    target = schedule.to_output(x0, eps, t)
     output = network(alpha * x0 + sigma * eps, t.to(x0.device), *conditions)
     weight = 1.0 if gamma is None else snr.clamp(max=gamma) / scale
     return (weight * (output - target).square()).mean()

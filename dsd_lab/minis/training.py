@@ -1,5 +1,5 @@
 """The one driver of trainings: it checkpoints, goes on where it stopped, and comes to the same
-weights.
+weights; on several processes to the same but for rounding.
 """
 
 import copy
@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import reduce
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -26,7 +27,7 @@ from ..priors.network import pick_device
 from ..schedule import NoiseSchedule
 from ..threads import one_thread
 from .data import TrainingSet
-from .losses import autoencoder_loss, denoising_loss
+from .losses import WHOLE, Share, autoencoder_loss, denoising_loss
 from .parts import Reconstructor, mini_folder
 from .recipe import Recipe
 
@@ -71,33 +72,35 @@ def train(
     recipe takes another's; then all pictures are encoded, once, and the task's network learns to
     denoise the latents. The same call goes on where an earlier one stopped, and comes to the same
     weights. out/checkpoint holds what that needs; it may be deleted at the end.
+    Processes that `accelerate launch` or `torchrun` starts share each batch: the weights are those
+    of one process but for rounding, see `Share`.
     every: steps between checkpoints. samples: called there with (mini, step).
-    Raises ValueError for a folder that holds another training, saying what differs.
+    Raises ValueError for a folder that holds another training, saying what differs, and for more
+    processes than a batch has pictures.
     """
     at_least("every", every)
     recipe, out = task.recipe, expanded(out)
-    workers = PartialState(cpu=str(device) == "cpu")
+    # not cpu=True on a CPU, and each of several processes would train alone
+    workers = PartialState(cpu=pick_device(device).type == "cpu")
     device = workers.device if workers.num_processes > 1 else pick_device(device)
+    share = share_of(recipe.batch, workers, task.together)
     # first, so that a recipe that cannot be leaves no folder
     vae, network = (part.to(device) for part in task.networks())
-    begin = partial(
-        Training,
-        recipe=recipe,
-        folder=prepare_folder(out / "checkpoint"),
-        header=task.data.identity() | asdict(recipe),
-    )
+    folder, header = prepare_folder(out / "checkpoint"), task.data.identity() | asdict(recipe)
+    begin = partial(Training, recipe=recipe, folder=folder, header=header)
     denoiser, seconds = begin("network", network, recipe.steps, recipe.lr), 0.0
     if recipe.autoencoder is None:
         steps, lr = recipe.autoencoder_steps, recipe.autoencoder_lr
         autoencoder = begin("autoencoder", Reconstructor(vae), steps, lr)
-        loss = partial(reconstruct, task.data.pictures, recipe.autoencoder_batch)
+        few = share_of(recipe.autoencoder_batch, workers)
+        loss = partial(reconstruct, task.data.pictures, recipe.autoencoder_batch, share=few)
         autoencoder.run(loss, workers, every)
         vae, seconds = autoencoder.averaged.vae, autoencoder.seconds
     vae.requires_grad_(False).eval()
     schedule = NoiseSchedule.stable_diffusion(recipe.prediction)
     with one_thread(vae):
         latents = task.encode(vae)
-    loss = partial(denoise, task, latents, schedule)
+    loss = partial(denoise, task, latents, schedule, share=share)
     assemble = partial(task.assemble, vae=vae, name=out.name)
     after = None if samples is None else lambda net, step: samples(assemble(net), step)
     denoiser.run(loss, workers, every, after)
@@ -106,7 +109,18 @@ def train(
         stages = {"autoencoder": seconds, "network": denoiser.seconds}
         about = account(task, stages, hardware(network, device), workers.num_processes)
         write_json(out / "training.json", about)
+    workers.wait_for_everyone()
     return assemble(denoiser.averaged)
+
+
+def share_of(batch: int, workers: PartialState, together: int = 1) -> Share:
+    """This process's share of a batch. Raises ValueError if there is not enough for all."""
+    if workers.num_processes > batch // together:
+        raise ValueError(
+            f"{workers.num_processes} processes cannot share a batch of {batch}; start at most "
+            f"{batch // together}, or give larger batches"
+        )
+    return Share(workers.process_index, workers.num_processes, together)
 
 
 def account(
@@ -145,15 +159,22 @@ def hardware(network: nn.Module, device: torch.device) -> str:
 
 
 def reconstruct(
-    pictures: Tensor, batch: int, network: nn.Module, generator: torch.Generator
+    pictures: Tensor,
+    batch: int,
+    network: nn.Module,
+    generator: torch.Generator,
+    share: Share = WHOLE,
 ) -> Tensor:
-    """The autoencoder's loss on some of the pictures, uint8 (N, 3, S, S), half of them mirrored."""
+    """The autoencoder's loss on some of the pictures, uint8 (N, 3, S, S), half of them mirrored: a
+    share's part of it.
+    """
     device, side = next(network.parameters()).device, pictures.shape[-1] // 4
     chosen = pictures[torch.randint(len(pictures), (batch,), generator=generator)]
     flip = torch.rand(batch, generator=generator) < 0.5
     chosen = torch.where(flip[:, None, None, None], chosen.flip(3), chosen)
     noise = torch.randn((batch, 4, side, side), generator=generator)
-    return autoencoder_loss(network, chosen.to(device).float() / 127.5 - 1, noise.to(device))
+    chosen, noise = share.of(chosen).to(device), share.of(noise).to(device)
+    return share.weight(batch) * autoencoder_loss(network, chosen.float() / 127.5 - 1, noise)
 
 
 def denoise(
@@ -162,16 +183,16 @@ def denoise(
     schedule: NoiseSchedule,
     network: nn.Module,
     generator: torch.Generator,
+    share: Share = WHOLE,
 ) -> Tensor:
-    """The network's loss on a batch of the task's."""
+    """The network's loss on a batch of the task's: a share's part of it."""
     device = next(network.parameters()).device
     x0, conditions = task.batch(latents, generator)
-    x0, conditions = (
-        x0.to(device),
-        [part if part is None else part.to(device) for part in conditions],
+    conditions = [part if part is None else part.to(device) for part in conditions]
+    how = generator, task.recipe.min_snr, task.together, share
+    return share.weight(len(x0)) * denoising_loss(
+        network, schedule, x0.to(device), conditions, *how
     )
-    gamma = task.recipe.min_snr
-    return denoising_loss(network, schedule, x0, conditions, generator, gamma, task.together)
 
 
 def rate(step: int, steps: int) -> float:
@@ -187,6 +208,11 @@ def _shared(network: nn.Module, workers: PartialState) -> nn.Module:
         return network
     ids = [workers.device] if workers.device.type == "cuda" else None
     return DistributedDataParallel(network, ids)
+
+
+def mean_of(value: Tensor, workers: PartialState) -> Tensor:
+    """The mean over all processes, which must call it together."""
+    return value if workers.num_processes == 1 else reduce(value, "mean")
 
 
 class Training:
@@ -263,14 +289,14 @@ class Training:
         try:
             with bar:
                 while self.step < self.steps:
-                    drawn = (self.name, self.step, workers.process_index, workers.num_processes)
-                    generator = generator_of(self.recipe.seed, *drawn)
+                    # "0 1": the first of one process, as the shipped minis were drawn
+                    generator = generator_of(self.recipe.seed, self.name, self.step, 0, 1)
                     with one_thread(self.network):
                         value = self.descend(loss, network, generator)
                     self.seconds = time.perf_counter() - began
                     bar.update()
                     if self.step % 20 == 0:
-                        value = value.item()
+                        value = mean_of(value, workers).item()
                         smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
                         bar.set_postfix(loss=f"{smooth:.4f}")
                     if main and self.step % every == 0 and self.step < self.steps:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -37,6 +38,7 @@ __all__ = [
     "Query",
     "ViewPrompts",
     "ViewSet",
+    "call_of",
     "check_cfg",
     "guidance_terms",
     "guide",
@@ -45,7 +47,7 @@ __all__ = [
     "load_prior",
 ]
 
-PIPELINE_PARTS = ("model_index.json", "unet", "transformer", "config.json")
+PIPELINE_PARTS = ("model_index.json", "unet", "transformer", "config.json", "snapshots")
 MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that come with the package
 MINIS: dict[str, Callable[[], World] | None] = {  # and the world each one has seen
     "icons-mini": lambda: icons(64),
@@ -92,6 +94,14 @@ def _mini(name: str, device: str | torch.device, dtype: torch.dtype | None) -> N
 
 
 _hub = lru_cache(maxsize=1)(load_pipeline)  # these are large: one is kept
+_calls: WeakKeyDictionary[Prior, tuple] = WeakKeyDictionary()
+
+
+def call_of(prior: Prior) -> tuple | None:
+    """The arguments (name, size, download, device, dtype) by which `load_prior` makes the prior
+    again, in any process; None if it was made otherwise.
+    """
+    return _calls.get(prior)
 
 
 def load_prior(
@@ -109,7 +119,8 @@ def load_prior(
     other cameras see given a picture), and both with "-joint" (all views denoised together, as
     multi-view diffusion models do); "icons-mini" (a small network); "toybox-mini" (one that is told
     the camera, any); "toybox-novel-view-mini" (one of new views); a folder with a model_index.json,
-    as diffusers saves pipelines, those like Zero-1-to-3 too; a folder of pictures with one
+    as diffusers saves pipelines of the families that it knows (README), those like Zero-1-to-3
+    too, or one of the hub's cache, models--owner--name; a folder of pictures with one
     sub-folder a label (exact); "owner/name", a pipeline on the Hugging Face hub.
     size: side of an exact prior's pictures in pixels; 32 makes a smaller, faster prior. A network
     has its own.
@@ -117,7 +128,15 @@ def load_prior(
     device: "auto" is the CPU for exact priors. device and dtype of a network: see `NetworkPrior`.
     Raises ValueError for an unknown name (with the nearest) or an unusable folder.
     """
-    path, name = find_path(name), str(name)
+    path = find_path(name)
+    prior = _load(path, str(name), size, download, device, dtype)
+    again = str(path.resolve()) if os.path.isdir(path) else str(name)
+    _calls.setdefault(prior, (again, size, download, str(device), dtype))
+    return prior
+
+
+def _load(path: Path, name: str, size: int, download: bool, device, dtype) -> Prior:
+    """As `load_prior`; path: where a file or folder of that name is, if there is one."""
     if not os.path.isdir(path):
         name = meant(name, [*EXACT, *MINIS]) or name
     exact_device = "cpu" if device == "auto" else pick_device(device)

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class ExactPrior(Prior):
     ):
         # its native output is E[x0]: eps then follows without dividing by a small alpha
         base = schedule or NoiseSchedule.stable_diffusion()
-        super().__init__(shape, NoiseSchedule(base.alphas_cumprod, "sample"), count)
+        super().__init__(shape, replace(base, prediction_type="sample"), count)
 
     @abstractmethod
     def _leaves(self, subject: Hashable) -> Tensor:

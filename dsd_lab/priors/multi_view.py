@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 
 from .pipeline import PipelinePrior
@@ -10,7 +9,7 @@ from .pipeline import PipelinePrior
 VIEWS = "views_per_item"  # the setting in a UNet's config that says how many views it denoises
 
 
-class JointViews(AttnProcessor2_0):
+class JointViews:
     """Self-attention over all views of a set, cross-attention within each: what makes a 2-D UNet
     one of several views.
 
@@ -19,15 +18,15 @@ class JointViews(AttnProcessor2_0):
     """
 
     def __init__(self, views: int):
-        super().__init__()
-        self.views = views
+        from diffusers.models.attention_processor import AttnProcessor2_0
+
+        self.views, self.attend = views, AttnProcessor2_0()
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, *rest, **options):
-        within = super().__call__
         if encoder_hidden_states is not None:
-            return within(attn, hidden_states, encoder_hidden_states, *rest, **options)
+            return self.attend(attn, hidden_states, encoder_hidden_states, *rest, **options)
         joined = hidden_states.unflatten(0, (-1, self.views)).flatten(1, 2)
-        return within(attn, joined).unflatten(1, (self.views, -1)).flatten(0, 1)
+        return self.attend(attn, joined).unflatten(1, (self.views, -1)).flatten(0, 1)
 
 
 def join_views(unet: nn.Module, views: int) -> nn.Module:
@@ -58,10 +57,11 @@ class MultiViewPrior(PipelinePrior):
         return super()._outputs(queries)
 
 
-def prior_of(pipe, *settings) -> PipelinePrior:
+def prior_of(pipe, *settings, **options) -> PipelinePrior:
     """The prior of a pipeline: a `MultiViewPrior` where its UNet's config says so."""
-    kind = MultiViewPrior if VIEWS in pipe.unet.config else PipelinePrior
-    return kind(pipe, *settings)
+    unet = getattr(pipe, "unet", None)  # others have a transformer
+    kind = MultiViewPrior if unet is not None and VIEWS in unet.config else PipelinePrior
+    return kind(pipe, *settings, **options)
 
 
 def check_sets(t: Tensor, views: int) -> None:

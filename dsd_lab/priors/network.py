@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..checks import batch_of
 from ..schedule import NoiseSchedule
+from .autoencoder import compression, from_latents, to_latents
 from .base import Prior, Query
 from .device import pick_device, pick_dtype
 from .support import check_at_hand
@@ -41,13 +42,13 @@ class Call(NamedTuple):
 
 
 class NetworkPrior(Prior):
-    """A prior with a UNet, in the latents of its autoencoder or, without one, in pixels.
+    """A prior with a network, in the latents of its autoencoder or, without one, in pixels.
 
-    x has shape (channels, H, W), the UNet's; pictures have shape `image_shape`, (3, H', W'). x is
+    x has shape `shape`, (channels, H, W); pictures have shape `image_shape`, (3, H', W'). x is
     float32 whatever the network's own dtype is, and outputs come in x's dtype. The modules are
-    moved to `device`, cast to `dtype` and frozen, in place. scheduler: the config of a diffusers
-    scheduler. device: "auto" is cuda, else mps, else cpu. dtype: of the network; None is float32 on
-    a CPU, float16 elsewhere.
+    moved to `device`, cast to `dtype` and frozen, in place. unet: the network, which may be a
+    transformer. device: "auto" is cuda, else mps, else cpu. dtype: of the network; None is float32
+    on a CPU, float16 elsewhere. float32_vae: whether the autoencoder is in float32 all the same.
     max_batch: items in one call of the network at most; None is all of them.
     """
 
@@ -59,22 +60,20 @@ class NetworkPrior(Prior):
         unet: nn.Module,
         vae: nn.Module | None,
         others: Sequence[nn.Module],
-        scheduler,
-        channels: int,
+        schedule: NoiseSchedule,
+        shape: tuple[int, int, int],
         device: str | torch.device,
         dtype: torch.dtype | None,
+        float32_vae: bool = False,
     ):
-        side = unet.config.sample_size
-        shape = (channels, *((side, side) if isinstance(side, int) else side))
-        super().__init__(shape, NoiseSchedule.from_diffusers(scheduler))
+        super().__init__(shape, schedule)
         self.name, self.unet, self.vae = name, unet, vae
         self.modules = check_at_hand([m for m in (unet, vae, *others) if m is not None], name)
         self.network_dtype = pick_dtype(dtype, pick_device(device))
-        with quiet():
-            for module in self.modules:
-                module.to(dtype=self.network_dtype).requires_grad_(False).eval()
-        factor = 2 ** (len(vae.config.block_out_channels) - 1) if vae is not None else 1
-        self.image_shape = (3, *(factor * side for side in self.shape[1:]))
+        of_vae = torch.float32 if float32_vae else self.network_dtype
+        for module in self.modules:
+            freeze(module, of_vae if module is vae else self.network_dtype)
+        self.image_shape = (3, *(compression(vae) * side for side in self.shape[1:]))
         self.to(device)
 
     def to(self, device: str | torch.device) -> NetworkPrior:
@@ -98,16 +97,18 @@ class NetworkPrior(Prior):
         """What a term of a query asks for, beside x and t."""
 
     @abstractmethod
-    def _conditions(self, questions: Sequence[tuple[Hashable, int]]) -> tuple[Tensor | None, ...]:
-        """What the network is told, an entry an item each, for questions about so many items one
-        after the other.
+    def _conditions(self, questions: Sequence[tuple[Hashable, int]]) -> dict[str, Tensor]:
+        """What the network is told, by name, an entry an item each, for questions about so many
+        items one after the other.
         """
 
     @abstractmethod
-    def _network(self, x: Tensor, t: Tensor, *conditions: Tensor | None) -> Tensor:
-        """The UNet's own output; channels beyond x's (a variance, that some predict too) are left
-        out by the caller.
-        """
+    def _network(self, x: Tensor, time: Tensor, told: dict[str, Tensor]) -> Tensor:
+        """The network's own output; channels beyond x's, a variance, are left out afterwards."""
+
+    def _time(self, t: Tensor) -> Tensor:
+        """What the network is told of t, (B,) and on the CPU."""
+        return t
 
     def _outputs(self, queries: Sequence[Query]) -> list[dict[str, Tensor]]:
         # one run of the network for all queries and terms, in which the same is asked once
@@ -128,17 +129,16 @@ class NetworkPrior(Prior):
     def _run(self, calls: Sequence[Call]) -> tuple[Tensor, ...]:
         """The network's output for each call, in runs of `max_batch` items."""
         sizes = [len(call.x) for call in calls]
-        x = torch.cat([call.x.to(self.device, self.network_dtype) for call in calls])
-        t = torch.cat([call.t for call in calls]).to(self.device)
-        conditions = self._conditions(
-            [(call.question, size) for call, size in zip(calls, sizes, strict=True)]
-        )
+        shown = [self.schedule.to_input(call.x, call.t) for call in calls]
+        x = torch.cat([each.to(self.device, self.network_dtype) for each in shown])
+        time = self._time(torch.cat([call.t for call in calls])).to(self.device)
+        told = self._conditions([(call.question, len(call.x)) for call in calls])
         size = self.max_batch or len(x)
         outputs = []
         for part in (slice(i, i + size) for i in range(0, len(x), size)):
             with fitting(len(x[part]), self.device, "prior.max_batch"):
-                of_part = (c if c is None else c[part] for c in conditions)
-                outputs.append(self._network(x[part], t[part], *of_part)[:, : self.shape[0]])
+                of_part = {name: each[part] for name, each in told.items()}
+                outputs.append(self._network(x[part], time[part], of_part)[:, : self.shape[0]])
         return torch.cat(outputs).split(sizes)
 
     # ---- pictures
@@ -148,9 +148,8 @@ class NetworkPrior(Prior):
         for another shape.
         """
         batch_of(self.image_shape, "images in [0, 1]", images)
-        pixels = (2 * images - 1).to(self.device, self.network_dtype)
         with fitting(len(images), self.device, "the batch"):
-            return to_latents(pixels, self.vae).to(images)
+            return to_latents((2 * images - 1).to(self.device), self.vae).to(images)
 
     def decode(self, x: Tensor) -> Tensor:
         """From the prior's space to pictures (B, 3, H, W), clamped to [0, 1]. Raises ValueError for
@@ -158,8 +157,21 @@ class NetworkPrior(Prior):
         """
         batch_of(self.shape, "x", x)
         with fitting(len(x), self.device, "the batch"):
-            pixels = from_latents(x.to(self.device, self.network_dtype), self.vae)
+            pixels = from_latents(x.to(self.device), self.vae)
         return ((pixels.to(x) + 1) / 2).clamp(0, 1)
+
+
+def freeze(module: nn.Module, dtype: torch.dtype) -> None:
+    """Casts a module, in place, and makes it one that is not trained.
+
+    What it says overflows in float16, such as T5's "wo", stays in float32 there.
+    """
+    whole = getattr(module, "_keep_in_fp32_modules", None) if dtype == torch.float16 else None
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point():
+            kept = set(whole or ()) & set(name.split("."))
+            tensor.data = tensor.data.to(torch.float32 if kept else dtype)
+    module.requires_grad_(False).eval()
 
 
 def place(calls: list[Call], call: Call) -> int:
@@ -169,29 +181,6 @@ def place(calls: list[Call], call: Call) -> int:
             return k
     calls.append(call)
     return len(calls) - 1
-
-
-def to_latents(pixels: Tensor, vae: nn.Module | None) -> Tensor:
-    """Pixels in [-1, 1] to what the UNet sees: their latents, or themselves without autoencoder."""
-    if vae is None:
-        return pixels
-    encoded = vae.encode(pixels)
-    latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-    factor, shift = latent_factor(vae)
-    return (latents - shift) * factor
-
-
-def from_latents(x: Tensor, vae: nn.Module | None) -> Tensor:
-    """The reverse of `to_latents`."""
-    if vae is None:
-        return x
-    factor, shift = latent_factor(vae)
-    return vae.decode(x / factor + shift).sample
-
-
-def latent_factor(vae: nn.Module) -> tuple[float, float]:
-    """The factor and the shift between an autoencoder's latents and the UNet's."""
-    return vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
 
 
 @contextmanager

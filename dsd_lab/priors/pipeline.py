@@ -1,4 +1,4 @@
-"""Network priors: any diffusers text-to-image pipeline of the Stable Diffusion kind."""
+"""Network priors: any diffusers text-to-image pipeline of a known family."""
 
 import math
 import unicodedata
@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from ..cameras import Camera
+from ..checks import number
 from ..worlds import World
+from .condition import Condition
+from .device import pick_device, pick_dtype
+from .embeddings import Embeddings
 from .network import NetworkPrior, quiet
-from .support import SUPPORTED, check_call, check_wants
-from .words import Words
+from .support import check_call, check_supported, overflows, schedule_of, shape_of, warn_of_student
+from .words import Words, checked_prompt
 
 # NFSD's words for everything that a picture should not be (arXiv 2310.17590, section 4)
 DEGRADED = (
@@ -23,13 +27,16 @@ DEGRADED = (
 
 class PipelinePrior(NetworkPrior):
     """The prior of a diffusers text-to-image pipeline: the pipeline's own network, in its own
-    (latent) space.
+    (latent) space, asked as its `family` is.
 
     Prompts are texts; a `world` adds the names of its prompts. pipe: its modules are moved to
     `device`, cast to `dtype` and frozen, in place; for these two, `max_batch` and the shapes see
-    `NetworkPrior`.
+    `NetworkPrior`. size: side of its pictures in pixels, if not the network's own.
+    guidance: told to a network that has guidance built in (FLUX.1 dev), where it is an input.
     cameras: "any" for a UNet whose class embedding is a "simple_projection" of `camera_vector`s,
     else None.
+    has_uncond: whether there is a prediction without a prompt. FLUX.1, and networks distilled to a
+    few steps (with a warning), are asked for their one prediction, at cfg 1.
     Raises TypeError or ValueError for a pipeline of another kind.
     """
 
@@ -40,36 +47,42 @@ class PipelinePrior(NetworkPrior):
         device: str | torch.device = "auto",
         dtype: torch.dtype | None = None,
         world: World | None = None,
+        *,
+        size: int | None = None,
+        guidance: float = 3.5,
     ):
-        check_supported(pipe)
+        self.pipe, self.family = pipe, check_supported(pipe)
+        family = self.family
+        network, vae = getattr(pipe, family.part), None if family.pixels else pipe.vae
+        shape = shape_of(pipe, family, size)
         super().__init__(
             name,
-            pipe.unet,
-            getattr(pipe, "vae", None),
-            (pipe.text_encoder,),
-            pipe.scheduler.config,
-            pipe.unet.config.in_channels,
+            network,
+            vae,
+            [getattr(pipe, encoder) for encoder in family.encoders],
+            schedule_of(pipe, family, shape),
+            shape,
             device,
             dtype,
+            float32_vae=overflows(family, vae, pick_dtype(dtype, pick_device(device))),
         )
-        self.pipe, self.world, self.words = pipe, world, Words(pipe.tokenizer, name)
-        self.prompts = world.prompts if world is not None else ()
-        self.cameras = "any" if self.unet.config.class_embed_type == "simple_projection" else None
+        number("guidance", guidance, "3.5, what FLUX.1 dev is told")
+        self._more = family.more(network, self.image_shape[1:], guidance)
+        with quiet():  # of settings that diffusers does not know, such as views_per_item
+            check_call(pipe, family, shape, self._more)
+        self.world, self.prompts = world, world.prompts if world is not None else ()
+        self.words = Words(getattr(pipe, family.tokenizer), name, family.max_tokens)
+        told_camera = network.config.get("class_embed_type") == "simple_projection"
+        self.cameras = "any" if told_camera else None
+        self.has_uncond = not warn_of_student(pipe, family, name) and family.has_uncond
+
+    def identity(self) -> dict[str, object]:
+        return super().identity() | {name: each.tolist() for name, each in self._more.items()}
 
     # ---- prompts
 
     def resolve(self, prompt: str) -> str:
-        if not isinstance(prompt, str):
-            example = (self.prompts or ("a dragon",))[0]
-            raise TypeError(
-                f"a prompt is a string such as {example!r}, got {type(prompt).__name__}"
-            )
-        if not prompt.strip():
-            raise ValueError(
-                'the prompt is empty; give words such as "a dragon" '
-                '(the empty prompt is the term "uncond")'
-            )
-        text = prompt.strip()
+        text = checked_prompt(prompt, (self.prompts or ("a dragon",))[0])
         if self.world is not None:
             try:
                 text = self.world.resolve(text)
@@ -87,54 +100,51 @@ class PipelinePrior(NetworkPrior):
             "give a negative prompt"
         )
 
-    @torch.no_grad()
-    def _embed(self, texts: Sequence[str]) -> Tensor:
-        """What the text encoder makes of texts: (B, tokens, channels). Each text is encoded once,
-        for good.
+    def prepare(self, cond: Condition) -> None:
+        """Encodes all that a condition may be asked for, so that the text encoders are not needed
+        for it again.
         """
-        if missing := [text for text in dict.fromkeys(texts) if text not in self._embeddings]:
-            encoded = self.pipe.encode_prompt(
-                prompt=missing,
-                device=self.device,
-                num_images_per_prompt=1,
-                do_classifier_free_guidance=False,
-            )[0]
-            self._embeddings.update(zip(missing, encoded, strict=True))
-        return torch.stack([self._embeddings[text] for text in texts])
+        texts = self.embeddings.texts(("", *(cond.negative or ())), False)
+        self.embeddings.of(texts + self.embeddings.texts(cond.prompt, True))
 
     def blend(self, texts: dict[str, float]) -> str:
         """A name for the weighted mean of texts' embeddings, to be used as a prompt of a
         `Condition`; weights add up to 1.
         """
-        name = " + ".join(f"{weight:.6f} [{text}]" for text, weight in texts.items())
-        if name not in self._embeddings:
-            weights = torch.tensor(list(texts.values()))
-            embedded = self._embed(list(texts))
-            self._embeddings[name] = torch.einsum("n,ntc->tc", weights.to(embedded), embedded)
-        return name
+        return self.embeddings.blend(texts)
 
     # ---- the network
 
     def _forget(self):
-        self._embeddings: dict[str, Tensor] = {}
+        self.embeddings = Embeddings(self.pipe, self.family, self.device)
 
     def _question(self, query, term):
         """The texts that the network reads for a term, one an item, and the cameras."""
+        if term != "cond" and not self.has_uncond:
+            raise ValueError(
+                f'{self.name} has no term "{term}", as its guidance is built in or it has none: '
+                "ask it at cfg=1; methods that compare with it (CSD, NFSD, ISM) cannot be run"
+            )
         texts = query.cond.subjects(term)
         if texts[0] is None:
             texts = ("" if term == "uncond" else self._degraded,) * len(texts)
-        return texts, query.cond.camera
+        return self.embeddings.texts(texts, term == "cond"), query.cond.camera
 
     def _conditions(self, questions):
-        embedded = self._embed([text for (texts, _), _ in questions for text in texts])
-        if self.cameras is None:
-            return embedded, None
-        cameras = [c for (_, seen_from), items in questions for c in seen_from or (None,) * items]
-        return embedded, camera_vector(cameras)
+        parts = self.embeddings.of([text for (texts, _), _ in questions for text in texts])
+        told = {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
+        for name, value in self._more.items():
+            told[name] = value.to(self.device).expand(len(parts), *value.shape)
+        if self.cameras is not None:
+            seen = [c for (_, cameras), items in questions for c in cameras or (None,) * items]
+            told["camera"] = camera_vector(seen).to(self.device)
+        return told
 
-    def _network(self, x, t, embedded, camera):
-        labels = {} if camera is None else {"class_labels": camera.to(x)}
-        return self.unet(x, t, encoder_hidden_states=embedded, **labels).sample
+    def _time(self, t):
+        return self.family.time(self.schedule, t)
+
+    def _network(self, x, time, told):
+        return self.family.ask(self.unet, x, time, told)
 
 
 def camera_vector(cameras: Sequence[Camera | None]) -> Tensor:
@@ -161,56 +171,3 @@ def camera_vector(cameras: Sequence[Camera | None]) -> Tensor:
 
     cameras = [cameras] if isinstance(cameras, Camera) else cameras
     return torch.tensor([numbers(camera) for camera in cameras])
-
-
-def check_supported(pipe) -> None:
-    """Raises TypeError for anything but a diffusers pipeline, ValueError for one whose network asks
-    for more than this.
-    """
-    from diffusers import DiffusionPipeline, UNet2DConditionModel
-
-    if not isinstance(pipe, DiffusionPipeline):
-        raise TypeError(
-            f"pipe must be a diffusers pipeline, got {type(pipe).__name__}; "
-            "for a folder or a hub id use load_prior"
-        )
-
-    def unless(fine, why):
-        if not fine:
-            raise ValueError(f"{type(pipe).__name__} {why}; {SUPPORTED}")
-
-    unet, vae = getattr(pipe, "unet", None), getattr(pipe, "vae", None)
-    unless(isinstance(unet, UNet2DConditionModel), "has no UNet2DConditionModel as its unet")
-    unless(
-        all(getattr(pipe, part, None) for part in ("tokenizer", "text_encoder", "encode_prompt")),
-        "cannot read a prompt",
-    )
-    check_wants(unet, type(pipe).__name__)
-    channels = vae.config.latent_channels if vae is not None else 3
-    unless(
-        unet.config.in_channels == channels,
-        f"has a UNet of {unet.config.in_channels} input channels where its pictures "
-        f"or latents have {channels}",
-    )
-    unless(
-        unet.config.out_channels in (channels, 2 * channels),
-        f"has a UNet of {unet.config.out_channels} output channels",
-    )
-    unless(
-        unet.config.sample_size is not None,
-        "does not say how large its samples are (sample_size in the UNet's config)",
-    )
-    kind, width = unet.config.class_embed_type, unet.config.projection_class_embeddings_input_dim
-    unless(
-        unet.config.num_class_embeds is None
-        and (kind is None or (kind, width) == ("simple_projection", 8)),
-        "wants class labels that are not camera vectors of 8 numbers",
-    )
-    unless(
-        {"beta_schedule", "trained_betas"} & set(pipe.scheduler.config),
-        "is no diffusion in the sense of DDPM (no betas)",
-    )
-    text = pipe.text_encoder.config
-    width = getattr(text, "hidden_size", None) or getattr(text, "d_model", None)
-    with quiet():  # of settings that diffusers does not know, such as how many views are joint
-        check_call(unet, width, type(pipe).__name__)

@@ -5,16 +5,18 @@ from functools import cached_property
 
 
 class Words:
-    """The words of a pipeline's tokenizer; name: whose they are, for messages."""
+    """The words of a pipeline's tokenizer; name: whose they are, for messages; limit: of the tokens
+    that the pipeline reads.
+    """
 
-    def __init__(self, tokenizer, name: str):
-        self.tokenizer, self.name = tokenizer, name
+    def __init__(self, tokenizer, name: str, limit: int = 77):
+        self.tokenizer, self.name, self.limit = tokenizer, name, limit
 
     @property
     def max_tokens(self) -> int:
         """How many tokens a text may have, with the marks for its beginning and end."""
-        # T5 has no limit of its own; the pipelines cut it at 77
-        return min(self.tokenizer.model_max_length, 77)
+        # T5 has no limit of its own; the pipelines cut it
+        return min(self.tokenizer.model_max_length, self.limit)
 
     @cached_property
     def known(self) -> tuple[str, ...]:
@@ -50,3 +52,17 @@ class Words:
                 f"{self.max_tokens} at most"
             )
         return text
+
+
+def checked_prompt(prompt: str, example: str) -> str:
+    """A prompt without the blanks around it. Raises TypeError for what is no string, ValueError
+    for the empty one.
+    """
+    if not isinstance(prompt, str):
+        raise TypeError(f"a prompt is a string such as {example!r}, got {type(prompt).__name__}")
+    if not prompt.strip():
+        raise ValueError(
+            'the prompt is empty; give words such as "a dragon" '
+            '(the empty prompt is the term "uncond")'
+        )
+    return prompt.strip()

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from ..cameras import Camera, check_cameras
 from ..inputs import InputView
+from ..schedule import NoiseSchedule
 from .condition import Cameras
+from .families.stable_diffusion import ALONE, UNET_WANTS
 from .network import NetworkPrior
 from .novel_view import AskedByPicture
 from .support import check_wants
@@ -77,8 +79,10 @@ class NovelViewPrior(AskedByPicture, NetworkPrior):
     ):
         channels = vae.config.latent_channels
         check_form(network, channels, name)
-        others = (network.image_encoder, network.projection)
-        super().__init__(name, network.unet, vae, others, scheduler, channels, device, dtype)
+        others, side = (network.image_encoder, network.projection), network.unet.config.sample_size
+        shape = channels, *((side, side) if isinstance(side, int) else side)
+        schedule = NoiseSchedule.from_diffusers(scheduler)
+        super().__init__(name, network.unet, vae, others, schedule, shape, device, dtype)
         self.network = network
 
     @torch.no_grad()
@@ -104,10 +108,11 @@ class NovelViewPrior(AskedByPicture, NetworkPrior):
             pose = relative_pose(view.camera, cameras) if cameras else torch.zeros(items, POSE)
             keep = torch.full((items,), float(term == "cond"))
             parts.append((latents, embedding, pose.to(latents), keep.to(latents)))
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        names = ("latents", "embedding", "pose", "keep")
+        return dict(zip(names, map(torch.cat, zip(*parts, strict=True)), strict=True))
 
-    def _network(self, x, t, latents, embedding, pose, keep):
-        return self.network(x, t, latents, embedding, pose, keep)
+    def _network(self, x, time, told):
+        return self.network(x, time, **told)
 
     def _forget(self):
         self._encoded: WeakKeyDictionary[InputView, tuple[Tensor, Tensor]] = WeakKeyDictionary()
@@ -116,7 +121,7 @@ class NovelViewPrior(AskedByPicture, NetworkPrior):
 def check_form(network: NovelViewNetwork, channels: int, name: str) -> None:
     """Raises ValueError unless the parts fit each other, and latents of so many channels."""
     config, projection = network.unet.config, network.projection
-    check_wants(network.unet, name)
+    check_wants(network.unet, UNET_WANTS | ALONE, name)
     if (config.in_channels, config.out_channels) != (2 * channels, channels):
         raise ValueError(
             f"{name} has a UNet of {config.in_channels} input and {config.out_channels} output "

@@ -1,15 +1,22 @@
-"""How long things take here: `python -m dsd_lab.bench`. Not a test: machines differ, ratios should
-not.
+"""How long things take here: `python -m dsd_lab.bench`, or one part of it, `python -m dsd_lab.bench
+cells`. Not a test: machines differ, ratios should not.
 """
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import torch
 
 from .. import DSD, SDS, DSDStar, ddim, distill_images, load_prior
+from ..checks import choice
 from ..distill import SCENE_DSD, distill_scene
+from .executor import opened
+from .grid import Grid, Setting
+from .run import study
+from .store import Content, Store
 
 REPEATS = 3
 
@@ -85,8 +92,42 @@ def network(batch: int = 16, calls: int = 20) -> None:
     print(f"\nicons-mini: {each:.1f} ms a picture and prediction, batch {batch}")
 
 
-def main() -> None:
-    """All of it."""
-    pictures()
-    network()
-    scenes()
+def cells(count: int = 1000) -> None:
+    """What a study adds to each of many small cells, and how much faster two processes are than
+    one: on two idle cores.
+    """
+    print(f"\n{count} empty cells")
+    for workers in (None, 1, 2):
+        with opened(workers) as engine, TemporaryDirectory() as folder:
+            Store.begin(Path(folder, "begun"), {}).fill(range(workers or 1), empty, engine)
+            began, store = time.perf_counter(), Store.begin(Path(folder, "timed"), {})
+            store.fill(range(count), empty, engine)
+            each = 1e3 * (time.perf_counter() - began) / count
+        print(f"{workers or 'no'} processes: {each:.1f} ms a cell")
+    prior, seconds = load_prior("icons", size=32), {}
+    for workers in (1, 2):
+        with opened(workers) as engine, TemporaryDirectory() as folder:
+            for name, steps in (("begun", 1), ("timed", 100)):
+                settings = [Setting(steps=steps)]
+                grid = Grid({"SDS": SDS(), "DSD": DSD()}, prior.prompts[:8], range(8), settings)
+                began = time.perf_counter()
+                study(prior, grid, Path(folder, name), executor=engine, progress=False)
+            seconds[workers] = time.perf_counter() - began
+    print(
+        f"24 cells of icons, 32 px: {seconds[1]:.1f} s on one process, {seconds[2]:.1f} s on two, "
+        f"{seconds[1] / seconds[2]:.2f} times as fast"
+    )
+
+
+def empty(_: int) -> Content:
+    """A cell without work."""
+    return Content({})
+
+
+PARTS = {"pictures": pictures, "network": network, "scenes": scenes, "cells": cells}
+
+
+def main(parts: list[str] | None = None) -> None:
+    """Time all of it, or the parts that are named: pictures, network, scenes, cells."""
+    for name in [choice("part", name, PARTS) for name in parts or PARTS]:
+        PARTS[name]()

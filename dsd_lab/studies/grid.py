@@ -65,6 +65,9 @@ class Cell(NamedTuple):
     settings: dict
     reference: int | None
 
+    def __str__(self):
+        return f"{self.name}, {self.prompt}, cfg {self.settings['cfg']:g}"
+
 
 def plan(prior: Prior, grid: Grid) -> list[Cell]:
     """The cells of a study, each DDIM before what is compared with it. Raises TypeError or

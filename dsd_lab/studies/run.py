@@ -1,15 +1,16 @@
-"""A grid of experiments on any prior of pictures: kept on disk as it comes, safe to kill."""
+"""A grid of experiments on any prior of pictures, on any executor: kept on disk as it comes, safe
+to kill.
+"""
 
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,17 +21,19 @@ from ..files import expanded, write_file
 from ..metrics import Samples, apart, distances, known_pictures
 from ..priors import Prior
 from ..sampling import ddim
+from ..threads import one_thread
 from ..worlds import PictureWorld
+from .executor import sent, versions
 from .grid import Cell, Grid, Setting, plan
 from .store import HEADER, Content, Store
 
-VERSION = 2  # of what a cell keeps
+VERSION = 3  # of what a cell keeps
 TABLE = "table.jsonl"
 
 
 class Finished(NamedTuple):
-    """A cell that is complete: what it is of and what it took, a seed, its pictures (n, 3, H, W) in
-    [0, 1], and what is measured of them.
+    """A cell that is complete: what it is of and what it took, a seed, by which versions, its
+    pictures (n, 3, H, W) in [0, 1], and what is measured of them.
     """
 
     method: str
@@ -38,6 +41,7 @@ class Finished(NamedTuple):
     settings: dict
     evaluations: float
     seconds: float
+    versions: dict
     images: Tensor
     samples: Samples
 
@@ -68,12 +72,15 @@ class Study:
                 for name in ("nearest", "distance", "agreement", "same_mode")
             }
             | {"evaluations": c.evaluations, "seconds": round(c.seconds, 5)}
+            | {"versions": c.versions}
             for c in self.cells
             for i, seed in enumerate(self.seeds)
         ]
 
 
-def study(prior: Prior, grid: Grid, path: str | Path, *, progress: bool = True) -> Study:
+def study(
+    prior: Prior, grid: Grid, path: str | Path, *, executor=None, progress: bool = True
+) -> Study:
     """Run what a grid still lacks in the folder `path`, and return what is there.
 
     The folder holds `study.json`, which says what the study is, `cells/`, a file for a method on a
@@ -81,24 +88,37 @@ def study(prior: Prior, grid: Grid, path: str | Path, *, progress: bool = True) 
     the end. Killed at any moment and called again with the same grid, it goes on: no cell is
     computed twice. Ctrl-C ends it after the step under way; that cell is then lost, and `finished`
     of what is returned is False. All numbers are of the pictures as they are kept, in 8 bits.
+
+    executor: None for this process; a number of processes to spawn; a Dask client; or an object
+    with `submit` as in `concurrent.futures`. Numbers do not depend on it: each cell runs on one
+    thread (a network of more than 50 million parameters, in this process, on as many as you
+    allow), and only this process writes. A prior of `load_prior` travels by name, any other with
+    each cell. A cell whose worker dies is tried again; one that kills three (with Dask, as many as
+    its scheduler allows) is left out with a warning, and the same call tries it anew.
     progress: a bar. Raises ValueError for a folder of another version, grid or prior, for one that
-    is being written to, and, as TypeError does, for a grid that cannot be.
+    is being written to, and, as TypeError does, for a grid or an executor that cannot be;
+    ConnectionError for an executor that is gone.
     """
     cells, folder = plan(prior, grid), expanded(path)
     if (folder / TABLE).exists() and not (folder / HEADER).exists():
         raise ValueError(f"{folder} holds a {TABLE} of another version; give another folder")
     store = Store.begin(folder, *_header(prior, grid, cells))
-    with tqdm(cells, disable=not progress, leave=False) as bar:
+    how = {"seeds": store.identity["seeds"]}
+    with tqdm(total=len(cells), disable=not progress, leave=False) as bar:
+        if executor is None:  # then the bar shows steps too
 
-        def show(run):
-            bar.set_postfix_str(f"step {run.index}", refresh=run.index % 20 == 0)
+            def show(run):
+                bar.set_postfix_str(f"step {run.index}", refresh=run.index % 20 == 0)
 
-        def compute(cell: Cell) -> Content:
-            bar.n = cells.index(cell)
-            bar.set_description(f"{cell.name}, {cell.prompt}")
-            return compute_cell(prior, cell, store.identity["seeds"], show)
+            compute = partial(compute_cell, lambda: prior, **how, progress=show)
+        else:
+            compute = partial(compute_cell, sent(prior), **how)
 
-        store.fill(cells, compute)
+        def kept(k):
+            bar.update(k + 1 - bar.n)
+            bar.set_description(str(cells[min(k + 1, len(cells) - 1)]))
+
+        store.fill(cells, compute, executor, kept)
     done = read(folder)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in done.rows]
     write_file(folder / TABLE, "".join(lines))
@@ -106,11 +126,17 @@ def study(prior: Prior, grid: Grid, path: str | Path, *, progress: bool = True) 
 
 
 def compute_cell(
-    prior: Prior, cell: Cell, seeds: Sequence[int], progress: Callable | None = None
+    load: Callable[[], Prior], cell: Cell, seeds: Sequence[int], progress: Callable | None = None
 ) -> Content:
-    """Run one cell. progress: called with the run after each step. Raises KeyboardInterrupt if
-    Ctrl-C has stopped it.
+    """Run one cell. load: gives the prior. progress: called with the run after each step. Raises
+    KeyboardInterrupt if Ctrl-C has stopped it.
     """
+    prior = load()
+    with one_thread(prior.unet):
+        return _computed(prior, cell, seeds, progress)
+
+
+def _computed(prior: Prior, cell: Cell, seeds: Sequence[int], progress: Callable | None) -> Content:
     began, before, cond = time.perf_counter(), prior.evaluations, prior.condition(cell.prompt)
     if cell.method is None:
         images = ddim(prior, prior.noise(seeds), cond, **cell.settings).images
@@ -165,7 +191,7 @@ def _finished(content: Content, reference: Content | None) -> Finished:
         same_mode=same,
         pictures=facts.get("pictures"),
     )
-    names = ("method", "prompt", "settings", "evaluations", "seconds")
+    names = ("method", "prompt", "settings", "evaluations", "seconds", "versions")
     return Finished(images=images, samples=samples, **{name: facts[name] for name in names})
 
 
@@ -191,5 +217,5 @@ def _header(prior: Prior, grid: Grid, cells: Sequence[Cell]) -> tuple[dict, dict
     return identity, {
         "cells": len(cells),
         "credit": world.credit if world is not None else "",
-        "packages": {"python": platform.python_version(), "torch": torch.__version__},
+        "packages": versions(),
     }

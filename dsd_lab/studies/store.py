@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files import expanded, prepare_folder, read_json, write_file, write_whole
+from .executor import run_cells
 
 HEADER, CELLS = "study.json", "cells"
 ANOTHER = "give another folder, or delete this one to begin anew"
@@ -92,20 +94,29 @@ class Store:
         write_whole(self._file(k), lambda place: save_file(content.tensors, place, notes))
 
     def fill(
-        self, cells: Sequence, compute: Callable[..., Content], map: Callable[..., Iterator] = map
+        self,
+        cells: Sequence,
+        compute: Callable[..., Content],
+        executor=None,
+        kept: Callable[[int], None] = lambda k: None,
     ) -> list[Content | None]:
         """Compute the cells that are missing, keeping each as it comes, and return all of them:
-        None for those that Ctrl-C has left out.
+        None for those that Ctrl-C has left out, or that killed three workers; of these it warns.
 
-        compute: from one of `cells` to its content. map: the builtin, or an executor's. Raises
-        ValueError if another process fills the folder.
+        compute: from one of `cells` to its content. executor: see `study`; only this process
+        writes, in the order of the cells. kept: called with a cell's number once it is kept. Raises
+        ValueError if another study fills the folder.
         """
+
+        def keep(k: int, content: Content) -> None:
+            self.save(k, content)
+            kept(k)
+
+        left_out = []
         try:
             with FileLock(self.folder / CELLS / ".lock", timeout=0):
-                missing = [k for k in range(len(cells)) if self.load(k) is None]
-                contents = map(compute, [cells[k] for k in missing])
-                for k, content in zip(missing, contents, strict=True):
-                    self.save(k, content)
+                missing = {k: cell for k, cell in enumerate(cells) if self.load(k) is None}
+                left_out = run_cells(compute, missing, executor, keep)
         except Timeout:
             raise ValueError(
                 f"{self.folder} is being written to by another study; wait for it, or begin in "
@@ -113,6 +124,8 @@ class Store:
             ) from None
         except KeyboardInterrupt:
             pass
+        for k in left_out:
+            warnings.warn(f"left out, as it killed every worker: {cells[k]}", stacklevel=3)
         return [self.load(k) for k in range(len(cells))]
 
     def _file(self, k: int) -> Path:

@@ -90,10 +90,7 @@ class LoRAState(TrainedState):
         """|output - target|^2 of the network at x_t, in what it predicts natively, summed over
         pixels: Adam does not see the scale, and the gradient of a mean vanishes in float16.
         """
-        a, s = self.schedule.at("alpha", t, x), self.schedule.at("sigma", t, x)
-        target = {"epsilon": n, "v_prediction": a * n - s * x, "sample": x}[
-            self.schedule.prediction_type
-        ]
+        target = self.schedule.to_output(x, n, t)
         # not by `predict`: a training pass is no prediction, and is not counted as one
         query = Query(self.schedule.add_noise(x, t, n), t, self.cond, ("cond",))
         with self.lora.on():
