@@ -27,9 +27,10 @@ def pytest_configure(config):
 
 
 def pytest_collectstart(collector):
-    # plotly's JSON holds thousands of floats; the facts printed beside the figure are compared
+    # plotly's JSON holds thousands of floats, a GIF is a picture; the facts printed beside them are
+    # compared
     if hasattr(collector, "skip_compare"):
-        collector.skip_compare += ("application/vnd.plotly.v1+json",)
+        collector.skip_compare += ("application/vnd.plotly.v1+json", "image/gif")
 
 
 def pytest_collection_modifyitems(items):

@@ -13,13 +13,15 @@ from dsd_lab import GaussianMixture, ddim
 from dsd_lab.cameras import HELD_OUT
 from dsd_lab.course import family, mini, objects, objects_mini, reconstructions
 from dsd_lab.course.measured import scene_views
-from dsd_lab.methods import DSD, SDS
+from dsd_lab.course.overview import ORIGINS, overview
+from dsd_lab.methods import DSD, SDS, VARIANTS
 from dsd_lab.metrics import Estimate, kid, load_judge
 from dsd_lab.metrics.scenes import ObjectReport
 from dsd_lab.minis.train_judge import blur
 from dsd_lab.scene import GridField, Scene
 from dsd_lab.studies import Grid, figures
 from dsd_lab.viz import points
+from dsd_lab.viz.style import INK
 from dsd_lab.worlds import icons
 
 
@@ -106,21 +108,39 @@ def test_dots_show_every_setting():
         figures.dots({})
 
 
-def test_figures_of_points():
+def test_a_forest_has_a_row_a_method_in_the_colour_of_its_noise():
+    rows = list(family.load()["family"].values())
+    figure = figures.forest(rows, ORIGINS, credit="a credit")
+    assert {s.label for s in rows} - set(ORIGINS) == {"DDIM"}
+    left, middle, _ = figure.axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == [s.label for s in rows]
+    dots = [line for line in middle.get_lines() if line.get_marker() == "o"]
+    assert [line.get_xdata()[0] for line in dots] == [s.distance.value for s in rows]
+    colours = {ORIGINS.get(s.label): line.get_color() for s, line in zip(rows, dots, strict=True)}
+    assert len(set(colours.values())) == 4 and colours[None] == INK
+    with pytest.raises(ValueError, match="nothing to show"):
+        figures.forest([], ORIGINS)
+
+
+def test_the_overview_has_a_row_a_method_with_its_source_and_cost():
+    prior = GaussianMixture({"a": [[1.0, 0.0]]})
+    lines = dict(line.split(" | ", 1) for line in overview(prior).splitlines()[2:])
+    assert lines["| **ASD**"].startswith("[2407.02040](https://arxiv.org/abs/2407.02040) | ")
+    assert "| 3.0 |" in lines["| **ASD**"] and "| 2.0 |" in lines["| **SDS**"]
+    assert "(https://arxiv.org/abs/2401.00909)" in lines["| **VSD entropy 0.5**"]
+    shown = {v.label for v in VARIANTS.values() if not v.kind.needs_source}
+    assert shown == set(ORIGINS)  # no method is left out
+    assert {len(line.split(" | ")) for line in lines.values()} == {7}
+
+
+def test_ends_show_each_methods_points():
     prior = GaussianMixture({"a": [[1.0, 0.0]], "b": [[-1.0, 0.0]]}, width=0.3)
     cond = prior.condition("a")
     path = ddim(prior, prior.noise([0, 1]), cond, 5, 1.0)
-    axes = points.field(prior, path, 3, cond, 1.0).axes[0]
-    marks = [tuple(line.get_xydata()[0]) for line in axes.get_lines() if line.get_marker() == "o"]
-    torch.testing.assert_close(
-        torch.tensor(marks, dtype=torch.float32),
-        torch.stack([path.x_t[3, 0], path.x0[3, 0], path.x_t[3, 1], path.x0[3, 1]]).float(),
-    )
     assert [
         a.get_title()
         for a in points.ends(prior, cond, {"DDIM": path.final, "SDS": path.final}).axes
     ] == ["DDIM", "SDS"]
-    assert len(points.arrows(prior, cond, torch.zeros(3, 2), {"one": torch.ones(3, 2)}).axes) == 1
     grid, p = points.density(prior, 0, cond, limit=2.5, count=51)
     assert float(p.sum() * (grid[1] - grid[0]) ** 2) == pytest.approx(1, abs=1e-3)
     assert p.argmax() == 25 * 51 + 35  # y = 0, x = 1: index (1 + 2.5) / 0.1

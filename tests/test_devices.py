@@ -67,6 +67,8 @@ from dsd_lab.viz import live
 from dsd_lab.viz import pictures as figures
 from dsd_lab.viz import points as plots
 from dsd_lab.viz import scenes as views
+from dsd_lab.viz.interpolation import Moment, interpolation
+from dsd_lab.viz.landscape import Landscape, landscapes
 from dsd_lab.worlds import ToyboxWorld, make_toys, render
 from dsd_lab.worlds.pictures import PictureWorld, Source
 
@@ -665,10 +667,14 @@ def figures_of_points(kit):
     start = prior.noise(range(5))
     made = ddim(prior, start, cond, 4)
     page = plots.trajectories(prior, {"DDIM": made.x_t}, cond)
+    axis = torch.linspace(-1, 1, 5, device=kit.device)
+    place = plots.square(axis).reshape(5, 5, 2)
+    moment = Moment(500, 600, start[0], made.eps[0, 0], made.x_t[1, 0], made.final[0], start[1])
     drawn = [
-        plots.field(prior, made, 2, cond, 7.5),
+        plots.field(prior, made, [int(made.t[2])], cond, 7.5),
         plots.ends(prior, cond, {"DDIM": made.final}),
-        plots.arrows(prior, cond, start, {"eps": made.eps[0]}),
+        landscapes({"one": Landscape(axis, -place[..., 0] ** 2, -place, start, start)}),
+        interpolation(prior, cond, made, moment),
     ]
     return list(page.data[1].x), list(map(figures.png, drawn))
 
@@ -679,7 +685,7 @@ def figures_of_pictures_and_scenes(kit):
     ray = torch.linspace(2, 4, 5).to(kit.device)
     points = starting_noise([0], (4, 3), device=kit.device)[0].sigmoid()
     drawn = [
-        figures.grid({"DDIM": made.images}, SEEDS),
+        figures.grid({"DDIM": made.images}, SEEDS, drawings=made.images[:1]),
         figures.strips(made, 1, 3),
         views.views_grid({"a": kit.scene.images(RING, 8)}, RING),
         *(views.look_from(kit.scene, 30, 20, 8, shows)[0] for shows in views.LOOKS),

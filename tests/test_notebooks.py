@@ -26,6 +26,20 @@ def code_cells(path):
     ]
 
 
+def test_the_sources_hold_every_paper_that_the_library_names():
+    def papers(text):
+        return re.findall(r"\b(\d{4}\.\d{5})\b", text)
+
+    listed = papers((FOLDER / "sources.md").read_text(encoding="utf-8"))
+    named = {
+        paper
+        for file in (FOLDER.parent / "dsd_lab").rglob("*.py")
+        for paper in papers(file.read_text(encoding="utf-8"))
+    }
+    assert named and named <= set(listed)
+    assert all(listed.count(paper) == 2 for paper in listed)  # as a word, and in its link
+
+
 def test_there_are_notebooks():
     assert len(NOTEBOOKS) >= 4
     assert NOTEBOOKS[0].name == "00_start_here.ipynb"
@@ -75,13 +89,21 @@ class TestNotebook:
         live = [d for d in shown if "".join(d.get("text/plain", "")).startswith("Explorer(")]
         assert live and all("image/png" in data for data in live)
 
+    def test_every_picture_is_told_in_words_too(self, path):
+        """Alt text is stored beside the picture, for those who do not see it."""
+        if path.name < "05":  # the others get theirs when they are executed next
+            for cell in code_cells(path):
+                for output in cell["outputs"]:
+                    for kind in {"image/png", "image/gif"} & set(output.get("data", ())):
+                        assert output["metadata"][kind]["alt"], cell["source"]
+
     def test_links_lead_somewhere(self, path):
         text = "\n".join(
             "".join(cell["source"])
             for cell in read(path)["cells"]
             if cell["cell_type"] == "markdown"
         )
-        for target in re.findall(r"\]\(([^)#]+\.ipynb)", text):
+        for target in re.findall(r"\]\(([^)#:]+\.(?:ipynb|md))", text):
             assert (FOLDER / target).is_file(), target
 
     def test_solutions_are_collapsed(self, path):

@@ -40,10 +40,11 @@ def mimetype(monkeypatch):
 
 def test_an_explorers_still_shows_its_picture_and_settings():
     explorer = explore(draw, seed=seed_control(3))
-    first = explorer._repr_mimebundle_()
+    first, words = explorer._repr_mimebundle_()
     assert {WIDGET, "image/png", "text/plain"} == set(first)
+    assert words == {"image/png": {"alt": "seed 3. the seed is 3"}}
     explorer.set(seed=9)
-    second = explorer._repr_mimebundle_()
+    second, _ = explorer._repr_mimebundle_()
     picture = np.asarray(Image.open(io.BytesIO(explorer.picture.value)).convert("RGB"), int)
     still = np.asarray(still_of(second).convert("RGB"), int)
     shown = still[-picture.shape[0] :, : picture.shape[1]]
@@ -60,12 +61,13 @@ def test_a_plotly_figures_still(kind, mimetype):
         mixture = make_mixture()
         paths = {"one": torch.randn(5, 3, 2), "two": torch.randn(5, 3, 2)}
         figure = trajectories(mixture, paths, title="paths")
-    bundle = figure._repr_mimebundle_()
+    bundle, words = figure._repr_mimebundle_()
+    assert words["image/png"]["alt"]
     assert set(bundle) == {PLOTLY, "image/png"}
     still = np.asarray(still_of(bundle).convert("RGB"))
     assert min(still.shape[:2]) > 150 and (still < 200).any()
     figure.update_layout(width=300)  # still a plotly figure
-    assert figure._repr_mimebundle_()[PLOTLY]["layout"]["width"] == 300
+    assert figure._repr_mimebundle_()[0][PLOTLY]["layout"]["width"] == 300
 
 
 def test_elsewhere_a_plotly_figure_makes_no_still(monkeypatch):
@@ -73,7 +75,7 @@ def test_elsewhere_a_plotly_figure_makes_no_still(monkeypatch):
     drawn = []
     figure = trajectories(make_mixture(), {"a": torch.zeros(2, 1, 2)})
     figure._still = lambda: drawn.append(1)
-    assert not figure._repr_mimebundle_() and not drawn
+    assert not figure._repr_mimebundle_()[0] and not drawn
 
 
 def test_what_is_kept_of_a_watched_run_shows_how_it_ended(small_world, monkeypatch):
@@ -83,10 +85,10 @@ def test_what_is_kept_of_a_watched_run_shows_how_it_ended(small_world, monkeypat
 
     class Handle:
         def update(self, box):
-            shown.append(box._repr_mimebundle_())
+            shown.append(box._repr_mimebundle_()[0])
 
     def display(box, display_id):
-        shown.append(box._repr_mimebundle_())
+        shown.append(box._repr_mimebundle_()[0])
         return Handle()
 
     monkeypatch.setattr("dsd_lab.viz.live.display", display)

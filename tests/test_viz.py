@@ -1,26 +1,35 @@
 import io
 import struct
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
 from dsd_lab import GaussianMixture, ImageSet, Trajectory, ddim
 from dsd_lab.viz.controls import cfg_control, choice_control, explore, seed_control, t_control
+from dsd_lab.viz.interpolation import Moment, animated, interpolation
+from dsd_lab.viz.landscape import Landscape, curves, landscapes
 from dsd_lab.viz.pictures import (
     MARGIN,
+    described,
     grid,
     montage,
     png,
+    reached,
     sheet,
+    show,
+    show_moving,
     strips,
     text_width,
     wrap,
     x_t_picture,
 )
-from dsd_lab.viz.points import COLOURS, density, trajectories
+from dsd_lab.viz.points import COLOURS, density, field, square, trajectories
+from dsd_lab.viz.style import FAINT
 
 CREDIT = (
     "Icons: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter, CC BY 4.0), Fluent Emoji (Microsoft, MIT), "
@@ -163,6 +172,26 @@ def test_the_credit_takes_as_many_lines_as_the_figure_is_narrow():
     assert lines(1) > 2
 
 
+def test_frames_say_which_drawing_was_reached_and_the_margin_how_many():
+    drawings = torch.stack([torch.full((3, 8, 8), v) for v in (0.0, 0.5, 1.0)])
+    near = torch.stack([drawings[1], drawings[1] - 0.2, drawings[0]])
+    rows = {"A": drawings[[1, 1, 2]], "B": near}
+    assert reached(rows["B"], drawings) == [1, -1, 0]
+    assert reached(rows["B"], drawings, radius=0.25) == [1, 1, 0]
+    axes = grid(rows, [0, 1, 2], drawings=drawings).axes[0]
+    colours = [to_hex(frame.get_edgecolor()) for frame in axes.patches]
+    assert colours == [COLOURS[0], COLOURS[0], COLOURS[1], COLOURS[0], FAINT, COLOURS[2]]
+    assert [note.get_text() for note in axes.texts] == ["2 of 3", "2 of 3"]
+    assert not grid(rows, [0, 1, 2]).axes[0].patches
+
+
+def test_a_picture_is_described_by_its_own_words():
+    figure = grid({"$x_t$": torch.rand(2, 3, 8, 8)}, [0, 1], "a cat", CREDIT)
+    assert described(figure) == "a cat. rows: x_t. columns: seed 0, seed 1"
+    assert show(figure).alt == described(figure)
+    assert show(figure, "two cats")._repr_mimebundle_()[1] == {"image/png": {"alt": "two cats"}}
+
+
 def test_wrap_breaks_at_spaces_and_nowhere_else():
     assert wrap("one two  three", 10, 99) == ["one two  three"]
     assert wrap("one two three", 10, text_width("one two", 10) + 0.001) == ["one two", "three"]
@@ -290,6 +319,45 @@ def test_trajectories_refuse_what_is_not_in_the_plane(small_world):
         trajectories(ImageSet(small_world), {"a": torch.zeros(2, 1, 2)})
     with pytest.raises(ValueError, match=r"gaussian-mixture has items of shape \(3,\)"):
         trajectories(GaussianMixture({"a": [[0.0, 0.0, 0.0]]}), {"a": torch.zeros(2, 1, 3)})
+
+
+def test_a_field_has_a_panel_a_level_and_only_levels_of_the_path(mixture):
+    path = ddim(mixture, mixture.noise([0, 1]), mixture.condition("right"), 5, cfg=1.0)
+    first, last = int(path.t[0]), int(path.t[-1])
+    figure = field(mixture, path, [first, last], mixture.condition("right"), 1.0)
+    assert [axes.get_title()[:7] for axes in figure.axes] == [f"t = {first}", f"t = {last}, "[:7]]
+    ways = [line.get_xydata() for line in figure.axes[1].lines if len(line.get_xydata()) == 6]
+    assert torch.equal(torch.tensor(np.array(ways)), path.x_t.transpose(0, 1).double())
+    with pytest.raises(ValueError, match="levels must be timesteps of the path, .*got \\[1\\]"):
+        field(mixture, path, [1], mixture.condition("right"), 1.0)
+
+
+def test_a_landscape_shows_its_places_of_rest_and_curves_their_names():
+    axis = torch.linspace(-1, 1, 7, dtype=torch.float64)
+    x = square(axis).reshape(7, 7, 2)
+    rests, marks = torch.zeros(1, 2), torch.tensor([[0.5, 0.5], [0.5, -0.5]])
+    land = Landscape(axis, -x.square().sum(-1), -2 * x, rests, marks)
+    crosses, stars = landscapes({"bowl": land, "again": land}).axes[1].lines[:2]
+    assert crosses.get_xydata().tolist() == marks.tolist()
+    assert stars.get_xydata().tolist() == rests.tolist()
+    figure = curves([0, 1, 2], {"a": [0, 1, 0], "b": [1, 1, 1]}, "x", "y", marks=[1])
+    assert described(figure) == "x. y. a, b"
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines[1:]] == [[0, 1, 0], [1] * 3]
+
+
+def test_the_interpolated_point_lies_between_render_and_noise(mixture):
+    cond = mixture.condition("right")
+    path = ddim(mixture, mixture.noise([0], torch.float64), cond, 5, cfg=1.0)
+    x, n = torch.tensor([1.0, 0.0]).double(), torch.tensor([0.0, 1.0]).double()
+    moment = Moment(500, 600, x, n, path.x_t[1, 0], path.x0[1, 0], x - 0.1)
+    figure = interpolation(mixture, cond, path, moment)
+    shown = [line.get_xydata() for line in figure.axes[0].lines]
+    a, s = mixture.schedule.alpha[500], mixture.schedule.sigma[500]
+    assert any(np.allclose(points, [[a, s]]) for points in shown)  # alpha x + sigma n
+    later = interpolation(mixture, cond, path, moment._replace(t=400))
+    moving = Image.open(io.BytesIO(animated([figure, later])))
+    assert moving.format == "GIF" and moving.info["duration"] == 250
+    assert show_moving(b"GIF89a", "two")._repr_mimebundle_()[1] == {"image/gif": {"alt": "two"}}
 
 
 # ---- controls ------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """The figures of a study, and of ablations."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ..files import file_names
@@ -94,5 +95,43 @@ def dots(groups: Mapping[str, Mapping[str, Summary]], credit: str = "") -> Figur
     for panel in panels:
         panel.set_xlim(left=0)
     figure.tight_layout(rect=(0, 0.25 / figure.get_figheight() if credit else 0, 1, 1))
+    style.credit(figure, credit)
+    return figure
+
+
+@style.theme()
+def forest(
+    summaries: Sequence[Summary],
+    groups: Mapping[str, str],
+    reference: str = "DDIM",
+    credit: str = "",
+) -> Figure:
+    """Methods as rows of dots with their 95 % intervals over seeds, best first as given, one panel
+    a measure.
+
+    groups: {label: what colours it}. reference: the label whose intervals are shaded; it is black.
+    Raises ValueError if there is nothing to show.
+    """
+    if not summaries:
+        raise ValueError("nothing to show: give at least one summary")
+    figure = Figure(figsize=(9.6, 1.0 + 0.235 * len(summaries)))
+    panels = style.dot_panels(figure, list(PANELS.values()))
+    colours = dict(zip(dict.fromkeys(groups.values()), COLOURS, strict=False))
+    for y, summary in enumerate(summaries):
+        colour = colours[groups[summary.label]] if summary.label in groups else style.INK
+        for panel, name in zip(panels, PANELS, strict=True):
+            if (estimate := getattr(summary, name)) is not None:
+                style.dot(panel, estimate, y, colour)
+                if summary.label == reference:
+                    panel.axvspan(estimate.low, estimate.high, color="0.85", zorder=0)
+                    panel.axvline(estimate.value, color="0.6", lw=0.8, zorder=0)
+    panels[0].set_yticks(range(len(summaries)), [s.label for s in summaries])
+    panels[0].set_ylim(len(summaries) - 0.4, -0.6)
+    for panel in panels:
+        panel.set_xlim(left=-0.02 * panel.get_xlim()[1])
+    keys = [Line2D([], [], marker="o", ls="", color=c, label=g) for g, c in colours.items()]
+    figure.legend(handles=keys, loc="upper left", ncols=len(keys))
+    inch = 1 / figure.get_figheight()
+    figure.tight_layout(rect=(0, 0.25 * inch if credit else 0, 1, 1 - 0.3 * inch))
     style.credit(figure, credit)
     return figure

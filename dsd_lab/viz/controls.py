@@ -140,7 +140,7 @@ class Explorer(widgets.VBox):
         fact = self.fact
         chosen = ", ".join(f"{c.description} {c.value}" for c in self.controls.values())
         png = captioned(self.picture.value, f"{chosen}\n{fact}") if self.picture.value else None
-        return with_still(super()._repr_mimebundle_(**settings), png)
+        return with_still(super()._repr_mimebundle_(**settings), png, f"{chosen}. {fact}")
 
     def __repr__(self) -> str:  # constant, so that a notebook's stored output stays the same
         return f"Explorer({', '.join(self.controls)})"

@@ -21,7 +21,7 @@ class Watched(widgets.VBox):
     def _repr_mimebundle_(self, **settings):
         line, picture = self.children
         png = captioned(picture.value, line.value) if picture.value else None
-        return with_still(super()._repr_mimebundle_(**settings), png)
+        return with_still(super()._repr_mimebundle_(**settings), png, line.value)
 
 
 class Live:

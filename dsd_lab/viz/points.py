@@ -3,19 +3,22 @@ moment (matplotlib).
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from ..priors import Condition, GaussianMixture
 from ..sampling import Trajectory
 from .stills import StillFigure
-from .style import COLOURS, FAINT, looks_of
+from .style import COLOURS, looks_of
 
 ARROWS = {"angles": "xy", "scale_units": "xy", "scale": 1}  # drawn in the data's own units
+DENSITY = ("#eef1f8", "#dde3f1", "#c9d3e9", "#b5c3e1")  # faint to dense
+HALO = (withStroke(linewidth=2.5, foreground="white"),)  # around words in a field
 
 
 def density(
@@ -27,10 +30,10 @@ def density(
 ):
     """p_t on a square grid: coordinates (count,) and density (count, count), rows along y."""
     axis = torch.linspace(-limit, limit, count, dtype=torch.float64)
-    return axis, prior.log_density(_square(axis), t, cond).exp().reshape(count, count)
+    return axis, prior.log_density(square(axis), t, cond).exp().reshape(count, count)
 
 
-def _square(axis: Tensor) -> Tensor:
+def square(axis: Tensor) -> Tensor:
     """All points whose coordinates are on an axis (n,), row by row along y: (n^2, 2)."""
     return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
 
@@ -136,32 +139,59 @@ def shade(axes, prior: GaussianMixture, t: int, cond: Condition | None, limit: f
 def field(
     prior: GaussianMixture,
     path: Trajectory,
-    k: int,
+    levels: Sequence[int],
     cond: Condition,
     cfg: float,
-    limit: float = 3.0,
+    limit: float = 2.6,
 ) -> Figure:
-    """Level k of a path (K, B, 2): p_t in grey, arrows from places to their x0-predictions (a sixth
-    of the way), the points x_t (filled) with their way so far, and their x0-predictions (rings).
+    """Some timesteps of a path (K, B, 2), a panel each: the condition's p_t as contours, -e_g as
+    arrows of one length whose shade says how long they are, each x_t (a dot) with its way so far,
+    and its x0-prediction (a diamond) at the end of a dashed line.
+
+    levels: timesteps of the path. Raises ValueError for one that it does not have.
     """
-    t = int(path.t[k])
-    figure = Figure(figsize=(5.2, 5.2), dpi=100)
-    axes = figure.add_axes((0.07, 0.06, 0.9, 0.87))
-    shade(axes, prior, t, cond, limit)
-    title = f"t = {t}, cfg = {cfg:g}: places and where they seem to come from"
-    axes.set_title(title, fontsize=10)
-    axes.tick_params(labelsize=8)
-    places = _square(torch.linspace(-limit, limit, 15, dtype=torch.float64))
-    to = (prior.predict_guided(places, t, cond, cfg).x0 - places) / 6
-    axes.quiver(*places.T, *to.T, width=0.003, color=FAINT, **ARROWS)
-    x_t, x0 = path.x_t.cpu(), path.x0.cpu()
-    for b in range(x_t.shape[1]):
-        colour = COLOURS[b % len(COLOURS)]
-        axes.plot(*x_t[: k + 1, b].T, color=colour, lw=1.5)
-        axes.plot(*x0[: k + 1, b].T, color=colour, lw=1.2, ls=":")
-        axes.plot(*x_t[k, b], "o", color=colour, ms=8, mec="white")
-        axes.plot(*x0[k, b], "o", color="white", mec=colour, mew=2, ms=8)
+    kept = path.t.tolist()
+    if not set(levels) <= set(kept):
+        raise ValueError(f"levels must be timesteps of the path, {kept}; got {list(levels)}")
+    figure = Figure(figsize=(3.5 * len(levels) + 0.1, 3.9), dpi=110)
+    panels = figure.subplots(1, len(levels), squeeze=False)[0]
+    for panel, t in zip(panels, levels, strict=True):
+        k = kept.index(t)
+        contours(panel, prior, t, cond, limit)
+        places = square(torch.linspace(-limit, limit, 15, dtype=torch.float64) * 0.93)
+        e = prior.predict_guided(places, t, cond, cfg).eps
+        size = e.norm(dim=1)
+        arrows = -0.25 * e / size[:, None]
+        shades = {"cmap": "Greys", "clim": (-2, 5), "width": 0.004, "zorder": 1}
+        panel.quiver(*places.T, *arrows.T, size.clamp(max=5), **shades, **ARROWS)
+        _walkers(panel, path.x_t.cpu()[: k + 1], path.x0.cpu()[k])
+        panel.set_title(f"t = {t}, cfg = {cfg:g}", fontsize=10)
+        panel.set(xticks=[], yticks=[], xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    figure.tight_layout(pad=0.5)
     return figure
+
+
+def contours(axes, prior: GaussianMixture, t: int, cond: Condition | None, limit: float) -> None:
+    """p_t as filled contours on matplotlib axes, its square root in five steps."""
+    axis, p = density(prior, t, cond, limit)
+    p = (p / p.max()).sqrt()
+    axes.contourf(axis, axis, p, levels=(0.15, 0.35, 0.6, 0.85, 1), colors=DENSITY, zorder=0)
+
+
+def _walkers(axes, ways: Tensor, x0: Tensor) -> None:
+    """Points with their ways so far (k, B, 2) and their x0-predictions (B, 2); one is named."""
+    for b, end in enumerate(x0):
+        colour, now = COLOURS[b % len(COLOURS)], ways[-1, b]
+        axes.plot(*ways[:, b].T, color=colour, lw=1.5, zorder=3)
+        axes.plot(*torch.stack([now, end]).T, "--", color=colour, lw=1, zorder=3)
+        axes.plot(*now, "o", color=colour, ms=7, mec="white", zorder=4)
+        axes.plot(*end, "D", color="white", mec=colour, mew=1.8, ms=6, zorder=4)
+    away = ways[-1, 0] - x0[0]  # each name stands on its point's far side from the other
+    away = away / away.norm().clamp(min=1e-9) * 15
+    for point, name, side in ((ways[-1, 0], "$x_t$", away), (x0[0], r"$\hat x_0$", -away)):
+        how = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 11}
+        how |= {"color": COLOURS[0], "path_effects": HALO, "zorder": 5}
+        axes.annotate(name, point.tolist(), side.tolist(), **how)
 
 
 def ends(
@@ -177,25 +207,6 @@ def ends(
         panel.plot(*results[name].cpu().T, "o", **how)
 
     return _side_by_side(prior, cond, results, limit, 3.1, draw)
-
-
-def arrows(
-    prior: GaussianMixture,
-    cond: Condition,
-    places: Tensor,
-    fields: dict[str, Tensor],
-    limit: float = 2.5,
-) -> Figure:
-    """Vector fields side by side: fields {name: vectors (n, 2)} at places (n, 2), each scaled to
-    its own 90th percentile.
-    """
-
-    def draw(panel, name):
-        field = fields[name].cpu()
-        step = 0.25 * field / field.norm(dim=1).quantile(0.9)
-        panel.quiver(*places.cpu().T, *step.T, width=0.005, color=COLOURS[0], **ARROWS)
-
-    return _side_by_side(prior, cond, fields, limit, 3.9, draw)
 
 
 def _side_by_side(

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from .pictures import small_png
+from .pictures import described, small_png
 
 LINE, MARGIN = 22, 8  # pixels: of a line of text, and around it
 GREY = (90, 90, 90)
@@ -36,11 +36,14 @@ def captioned(picture: bytes, text: str) -> bytes:
     return buffer.getvalue()
 
 
-def with_still(bundle: dict | None, png: bytes | None) -> dict | None:
-    """A mime bundle with a PNG in it, if there is one to show and anything to show it beside."""
+def with_still(bundle: dict | None, png: bytes | None, alt: str) -> tuple[dict, dict]:
+    """A mime bundle with a PNG in it, if there is one to show and anything to show it beside, and
+    its metadata, which say in words what the PNG shows.
+    """
     if not bundle or not png:
-        return bundle
-    return {**bundle, "image/png": base64.b64encode(png).decode("ascii")}
+        return bundle or {}, {}
+    picture = base64.b64encode(png).decode("ascii")
+    return {**bundle, "image/png": picture}, {"image/png": {"alt": alt}}
 
 
 class StillFigure(go.Figure):
@@ -55,13 +58,16 @@ class StillFigure(go.Figure):
 
     def _repr_mimebundle_(self, *args, **settings):
         bundle = super()._repr_mimebundle_(*args, **settings)
-        return with_still(bundle, small_png(self._still()) if bundle and self._still else None)
+        still = self._still() if bundle and self._still else None
+        return (
+            with_still(bundle, small_png(still), described(still)) if still else (bundle or {}, {})
+        )
 
     def _ipython_display_(self):
         from IPython.display import display
 
-        bundle = self._repr_mimebundle_()
+        bundle, metadata = self._repr_mimebundle_()
         if bundle:
-            display(bundle, raw=True)
+            display(bundle, raw=True, metadata=metadata)
         else:  # it goes to a browser, or nowhere
             super()._ipython_display_()
