@@ -56,6 +56,7 @@ MODELS = Path(__file__).resolve().parents[1] / "models"  # the networks that com
 MINIS: dict[str, Callable[[], World] | None] = {  # and the world each one has seen
     "icons-mini": lambda: icons(64),
     "toybox-mini": toy_shop,
+    "toybox-multi-view-mini": toy_shop,
     "toybox-novel-view-mini": None,
 }
 
@@ -122,10 +123,10 @@ def load_prior(
     "icons" (exact); "toybox" (exact, objects seen from cameras); "toybox-novel-view" (exact, what
     other cameras see given a picture), and both with "-joint" (all views denoised together, as
     multi-view diffusion models do); "icons-mini" (a small network); "toybox-mini" (one that is told
-    the camera, any); "toybox-novel-view-mini" (one of new views); a folder with a model_index.json,
-    as diffusers saves pipelines of the families that it knows (README), those like Zero-1-to-3
-    too, or one of the hub's cache, models--owner--name; a folder of pictures with one
-    sub-folder a label (exact); "owner/name", a pipeline on the Hugging Face hub.
+    the camera, any); "toybox-multi-view-mini" (one that denoises four views jointly);
+    "toybox-novel-view-mini" (one of new views); a folder with a model_index.json, as diffusers
+    saves pipelines of the families that it knows (README), those like Zero-1-to-3 too, or one of
+    the hub's cache, models--owner--name; a folder of pictures with one sub-folder a label (exact); "owner/name", a pipeline on the Hugging Face hub.
     size: side of an exact prior's pictures in pixels; 32 makes a smaller, faster prior. A network
     has its own.
     download: whether a hub id may be fetched from the network; else it must have been before.
