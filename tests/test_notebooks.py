@@ -91,7 +91,8 @@ class TestNotebook:
 
     def test_every_picture_is_told_in_words_too(self, path):
         """Alt text is stored beside the picture, for those who do not see it."""
-        if path.name < "05":  # the others get theirs when they are executed next
+        # the others get theirs when they are executed next
+        if path.name < "07" or path.name.startswith("08"):
             for cell in code_cells(path):
                 for output in cell["outputs"]:
                     for kind in {"image/png", "image/gif"} & set(output.get("data", ())):
