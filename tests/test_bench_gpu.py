@@ -9,6 +9,7 @@ from dsd_lab.cli import app, main
 from dsd_lab.minis.random_weights import SHAPES, random_pipeline
 
 
+@pytest.mark.slow
 def test_bench_writes_what_it_prints(tmp_path, capsys, monkeypatch):
     file = tmp_path / "bench.json"
     words = "bench gpu --tiny --shape sd-2.1 --size 8 --steps 2 --device cpu".split()

@@ -371,6 +371,7 @@ def pipeline(tmp_path_factory):
 LONG = " ".join(["red"] * 58)  # 231 letters, 58 of a text encoder's 77 tokens
 
 
+@pytest.mark.slow
 def test_run_on_a_pipelines_folder(pipeline, tmp_path, monkeypatch, capsys):
     words = ["--prior", pipeline, "--method", "sds", "--steps", 3, "--seeds", 3]
     prompts = ["--prompt", "a red cat", "--prompt", LONG]
@@ -388,6 +389,7 @@ def test_run_on_a_pipelines_folder(pipeline, tmp_path, monkeypatch, capsys):
     assert "distinct pictures" not in (out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_study_and_prompts_on_a_pipelines_folder(pipeline, tmp_path, monkeypatch, capsys):
     words = ["--prior", pipeline, "--method", "sds", "--steps", 2, "--seeds", 3, "--prompt", LONG]
     status, text, _ = main(monkeypatch, capsys, "study", *words, "--out", tmp_path / "out")
@@ -399,6 +401,7 @@ def test_study_and_prompts_on_a_pipelines_folder(pipeline, tmp_path, monkeypatch
     assert (status, text) == (0, "tiny takes any text as a prompt\n")
 
 
+@pytest.mark.slow
 def test_a_narrow_console_loses_no_result(pictures, tmp_path):
     (pictures / "wet").rename(pictures / "\u0447\u0430\u0439")
     words = ["--prior", pictures, "--size", 8, "--seeds", 2, "--steps", 2, "--method", "sds"]

@@ -705,7 +705,15 @@ def one_attention():
         yield
 
 
-@pytest.mark.parametrize("name", PATHS)
+LONG = {
+    "a mini of pictures", "a mini of toys", "a mini of new views", "the published setup in little",
+    "a lora resumed elsewhere", "paths and back", "image to a scene", "half precision",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in PATHS]
+)
 def test_a_path_runs_on_its_device_with_the_numbers_of_the_cpu(name):
     found, expected = (PATHS[name](kit(device)) for device in (MOCK, "cpu"))
     loose = name == "half precision" or name.startswith("a mini")  # Adam's first steps are signs

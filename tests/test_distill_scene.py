@@ -612,6 +612,7 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(prior, tmp_path, monkeypat
 # ---- what comes out, and what cannot be
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt, share", [("a mug", 0.3), ("a duck", 0.5)])
 def test_a_scene_comes_near_an_object(prompt, share, prior):
     """In two seconds, at 16 pixels and from cameras between those of the run; it begins as a grey
@@ -874,6 +875,7 @@ def test_the_picture_is_taken_at_each_stages_size(novel, view, monkeypatch):
     assert asked == [16, 16, 32, 32]
 
 
+@pytest.mark.slow
 def test_the_scene_comes_to_show_a_picture(small_novel, small_view):
     """Even one that no object of the world looks like: the chair with its colours turned round."""
     odd = InputView(

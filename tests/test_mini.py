@@ -39,6 +39,7 @@ def test_it_draws_what_it_is_asked_for(prior):
     assert (nearest == label).double().mean() >= 0.8
 
 
+@pytest.mark.slow
 def test_dsd_gives_ddims_pictures_seed_by_seed(prior):
     """On the same ten nodes; for SDS, and for DSD's own form on x0, this would be some 0.9."""
     seeds = [0, 1]

@@ -25,6 +25,7 @@ def toys():
     return render(make_toys(["car", "chair", "duck", "mug"], [FIRST] * 4), (GIVEN, *WANTED)).rgb
 
 
+@pytest.mark.slow
 def test_it_turns_toys_that_it_never_saw(prior, toys):
     right = []
     for own in toys:

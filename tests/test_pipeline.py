@@ -767,6 +767,7 @@ def test_a_hub_id_that_is_not_here(no_network, monkeypatch, offline):
         load_prior(__file__)
 
 
+@pytest.mark.slow
 def test_a_hub_id_that_was_downloaded_before(folders, tmp_path, monkeypatch, no_network):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for owner in ("somebody", "runwayml"):  # what has gone from the hub may still be here

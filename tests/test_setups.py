@@ -60,6 +60,7 @@ def test_the_published_setup():
     assert diverse_score_distillation()["field"] is not setup["field"]
 
 
+@pytest.mark.slow
 def test_a_run_of_it_goes_on_from_its_checkpoint_to_the_bit(words, tmp_path, capsys):
     run = begun(words, steps=6)
     assert "memory: preset laptop for cpu" in capsys.readouterr().out
@@ -218,6 +219,7 @@ def test_a_preset_for_a_device(monkeypatch):
     assert pick_memory("24GB", torch.device("cpu")).name == "24GB"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["the network", "the scene"])
 def test_where_memory_runs_out_the_run_goes_on_with_the_next_preset(
     where, words, capsys, monkeypatch
@@ -259,6 +261,7 @@ def test_after_the_smallest_preset_memory_is_short_for_good(words, monkeypatch):
     assert same_tensors(run.state_dict(), before)
 
 
+@pytest.mark.slow
 def test_a_preset_bounds_the_pictures_and_the_batch(words):
     run = begun(words, steps=2, memory="laptop", stages=(Stage(96, 8, 1.0, 2, samples=4),))
     assert run.stage.size == 64 and next(run).images.shape == (2, 3, 64, 64)

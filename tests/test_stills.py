@@ -105,7 +105,7 @@ def test_of_a_drags_values_the_newest_is_drawn():
         drawn.append(seed)
         return draw(seed)
 
-    explorer = explore(slow, cache=0, settle=0.02, seed=seed_control(0))
+    explorer = explore(slow, cache=0, settle=0.3, seed=seed_control(0))
     assert drawn == [0]
 
     async def drag():
@@ -113,12 +113,12 @@ def test_of_a_drags_values_the_newest_is_drawn():
             explorer.controls["seed"].value = seed
             await asyncio.sleep(0)  # the kernel reads its next message
         assert drawn == [0]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.6)
         assert drawn == [0, 30]
         explorer.controls["seed"].value = 5
         assert explorer.fact == "the seed is 5"  # whoever asks does not wait
         assert explorer.set(seed=6) == "the seed is 6"
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.6)
         assert drawn == [0, 30, 5, 6]
 
     asyncio.run(drag())

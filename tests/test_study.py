@@ -565,6 +565,7 @@ def command(small_world, tmp_path, monkeypatch):
     return go, prior
 
 
+@pytest.mark.slow
 def test_the_command_writes_all_and_goes_on(command, tmp_path):
     go, prior = command
     done = go(

@@ -250,6 +250,7 @@ def test_every_colour_comes_up(many):
         )
 
 
+@pytest.mark.slow
 def test_colours_dominate(many):
     seen = render(many, [Camera(30, 20), Camera(-150, 0)], 32)
     pixels = (
@@ -265,6 +266,7 @@ def test_colours_dominate(many):
     assert sum(a == b for a, b in zip(elected, many.colours, strict=True)) > 0.85 * len(many)
 
 
+@pytest.mark.slow
 def test_kinds_are_distinct(many):
     masks = render(many, [FRONT, Camera(60, 20)], 16).alpha.flatten(1).reshape(len(KINDS), 8, -1)
     means = masks.mean(1)
@@ -272,6 +274,7 @@ def test_kinds_are_distinct(many):
     assert apart.fill_diagonal_(1).min() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [10, 11])
 def test_twins_differ_only_behind(seed):
     twins = make_toys(
@@ -362,6 +365,7 @@ def test_images(cache):
         world.images("duck", 1)
 
 
+@pytest.mark.slow
 def test_smaller_pictures_are_means(cache):
     large, middle = small(), small(16)
     block = large.views[3, 0, 1, 20:24, 24:28].float().mean()
@@ -385,6 +389,7 @@ def test_plan_has_twins():
         toybox(64, 0)
 
 
+@pytest.mark.slow
 def test_cache_is_reused(cache, monkeypatch):
     views = small().views
     toybox.cache_clear()
@@ -430,6 +435,7 @@ def test_the_usual_world_is_not_rendered(cache, monkeypatch):
     assert not cache.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["car", "lamp", "teddy bear"])
 def test_the_shipped_pictures_are_what_the_code_renders(kind):
     """Four toys, two of them twins, from every camera: to the bit on the machine that made them; on
@@ -455,6 +461,7 @@ def test_a_damaged_shipped_file_is_an_error(cache, monkeypatch, tmp_path):
         toybox(64)
 
 
+@pytest.mark.slow
 def test_a_sheet_is_read_as_it_was_written(monkeypatch, tmp_path):
     from dsd_lab.worlds.build import toybox as build
 

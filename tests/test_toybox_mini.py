@@ -82,6 +82,7 @@ def test_another_camera_is_another_picture(prior):
     assert (front - back).square().mean().sqrt() > 0.05
 
 
+@pytest.mark.slow
 def test_a_scene_asks_it_for_the_banks_cameras(prior):
     run = distill_scene(
         prior,

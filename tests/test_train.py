@@ -360,6 +360,7 @@ def test_a_broken_training_goes_on_to_the_same_bits(name, at, trained, monkeypat
     assert_same_bits(train(TASK, tmp_path, device="cpu"), trained.pipe)
 
 
+@pytest.mark.slow
 def test_a_break_while_samples_are_made_changes_nothing(trained, tmp_path):
     """Samples come from the averaged weights; the checkpoint must hold those under training. A
     prior freezes what it gets.
@@ -443,6 +444,7 @@ def test_another_precision_in_one_kernel(precision, trained, tmp_path):
     assert_same_bits(train(task, tmp_path / "broken", device="cpu"), pipe)
 
 
+@pytest.mark.slow
 def test_it_trains_on_its_device(trained, tmp_path):
     cameras = [(Camera(azimuth=60.0 * k),) for k in range(6)]
     task = changed(cameras=cameras)
@@ -554,6 +556,7 @@ def test_plain_diffusers_reads_it(trained):
     assert pipe.tokenizer("a square").input_ids == trained.pipe.tokenizer("a square").input_ids
 
 
+@pytest.mark.slow
 def test_load_prior_reads_it_and_can_be_distilled(trained):
     prior = load_prior(trained.out)
     assert prior.shape == (4, 4, 4) and prior.image_shape == (3, 16, 16)
@@ -608,6 +611,7 @@ def test_nothing_is_printed(tmp_path, capfd):
     assert printed.out == "" and re.sub(r"^\s*$", "", printed.err) == ""
 
 
+@pytest.mark.slow
 def test_cameras_make_a_network_that_takes_the_view(tmp_path):
     cameras = [(Camera(azimuth=60.0 * k),) for k in range(6)]
     recipe = replace(RECIPE, autoencoder_steps=1, steps=2)

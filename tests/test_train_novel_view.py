@@ -188,6 +188,7 @@ def test_training_lowers_the_loss(task, monkeypatch, tmp_path):
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
 
 
+@pytest.mark.slow
 def test_it_trains_on_its_device(task, trained, tmp_path):
     there = train(task, tmp_path, device=MOCK)
     assert there.device.type == MOCK.type
@@ -220,6 +221,7 @@ def test_a_broken_training_goes_on_to_the_same_bits(task, trained, monkeypatch, 
     assert_same_bits(train(task, tmp_path, device="cpu"), trained.prior)
 
 
+@pytest.mark.slow
 def test_samples_change_nothing(task, trained, tmp_path):
     """They come from a copy, as a prior freezes, casts and moves what it is made of; a break there
     is no harm either.
@@ -360,6 +362,7 @@ def test_pairs_of_toys(monkeypatch):
     assert rendered == list(zip((8, 8, 2), shared, strict=True)) and "Toys" in data.credit
 
 
+@pytest.mark.slow
 def test_toys_leave_out_the_held_out_pairs():
     from dsd_lab.worlds.toybox.world import KINDS, held_out_pairs
 

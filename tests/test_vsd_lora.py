@@ -67,6 +67,7 @@ def test_the_loss_is_of_what_the_network_predicts(prior):
     torch.testing.assert_close(loss, want, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_on_the_renders(prior):
     state, x = (
         begin(prior, VSD(particles="lora", lr=1e-2)),
