@@ -1,0 +1,156 @@
+"""Exercises: the right answer is right, and each known mistake gets its own hint."""
+
+import time
+
+import pytest
+import torch
+
+from dsd_lab.course.exercises import EXERCISES, RECORD, check
+from dsd_lab.course.exercises.limits import TimeIsUp, within
+from dsd_lab.course.exercises.record import Explain, Implement, Predict
+from dsd_lab.schedule import NoiseSchedule
+
+schedule = NoiseSchedule.stable_diffusion()
+alpha, sigma, r = schedule.alpha, schedule.sigma, schedule.ratio
+
+
+def dsd(predict, x, n, t, t_prime, cfg):
+    def guided(level):
+        e_u, e_c = predict(alpha[level] * x + sigma[level] * n, level)
+        return e_u + cfg * (e_c - e_u)
+
+    return r[t] * (guided(t) - guided(t_prime))
+
+
+SOLUTIONS = {"03.1": 0.85, "03.2": dsd, "03.3": "c"}
+
+
+def mistakes():
+    for number, exercise in EXERCISES.items():
+        for hint in exercise.mistakes:
+            yield pytest.param(exercise, hint, id=f"{number} {hint[:30]}")
+
+
+def answer_of(exercise, hint):
+    """What somebody who makes this mistake hands in."""
+    wrong = exercise.mistakes[hint]
+    return {"predict": lambda: wrong(), "implement": lambda: wrong, "explain": lambda: hint}[
+        exercise.kind
+    ]()
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_the_solution_is_right(number):
+    verdict = check(number, SOLUTIONS[number])
+    assert verdict.right, verdict
+    assert str(verdict) == f"{number} right: {EXERCISES[number].praise}"
+
+
+@pytest.mark.parametrize(("exercise", "hint"), list(mistakes()))
+def test_each_mistake_gets_its_own_hint(exercise, hint):
+    verdict = check(exercise.number, answer_of(exercise, hint))
+    text = exercise.mistakes[hint] if exercise.kind == "explain" else hint
+    assert not verdict.right and verdict.text == text
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_an_exercise_knows_at_least_four_mistakes_and_waits_for_an_answer(number):
+    exercise = EXERCISES[number]
+    assert len(exercise.mistakes) >= 4
+    for nothing in (None, ...):
+        assert check(number, nothing).text == "there is no answer yet."
+
+
+def test_each_lesson_has_one_of_each_kind():
+    kinds = {}
+    for number, exercise in EXERCISES.items():
+        kinds.setdefault(number[:2], []).append(type(exercise))
+    assert all(kind == [Predict, Implement, Explain] for kind in kinds.values())
+
+
+def forever(*_):
+    while True:
+        try:
+            time.sleep(0.01)
+        except Exception:
+            pass
+
+
+def leaves(*_):
+    raise SystemExit("bye")
+
+
+GENERIC = {
+    "nothing": (lambda *_: None, "it returned nothing"),
+    "no function": (torch.zeros(4, 2), "give the function itself; this is Tensor"),
+    "no tensor": (lambda *_: [1.0], "it returned list, not a tensor"),
+    "shape": (lambda *a: dsd(*a)[0], "the shape should be (4, 2), as that of the points; it is"),
+    "nan": (lambda *a: dsd(*a) / 0, "it holds NaN or infinity"),
+    "raises": (lambda *a: a[7], "it raised IndexError: tuple index out of range"),
+    "leaves": (leaves, "it raised SystemExit: bye"),
+    "arguments": (lambda x: x, "it raised TypeError"),
+    "a factor": (lambda *a: 3 * dsd(*a), "the result is 3 times the right one"),
+    "fresh noise": (
+        lambda predict, x, n, *a: dsd(predict, x, torch.randn_like(n), *a),
+        "the same arguments gave two results, so it draws random numbers of its own. DSD's noise",
+    ),
+    "noise of its own seed": (
+        lambda predict, x, n, *a: dsd(predict, x, torch.ones_like(n), *a),
+        "the result does not depend on n, which is given",
+    ),
+    "anything": (lambda *a: dsd(*a) + 1, "the result is off by"),
+}
+
+
+@pytest.mark.parametrize("name", GENERIC)
+def test_what_can_go_wrong_in_any_function_is_told(name):
+    answer, text = GENERIC[name]
+    verdict = check("03.2", answer)
+    assert not verdict.right and verdict.text.startswith(text)
+
+
+def test_single_precision_is_right_too():
+    def in_float32(predict, x, n, *levels):
+        return dsd(predict, x, n, *levels).float()
+
+    assert check("03.2", in_float32).right
+
+
+def test_an_answer_may_change_its_arguments():
+    def greedy(predict, x, n, *levels):
+        g = dsd(predict, x, n, *levels)
+        x.zero_(), n.zero_()
+        return g
+
+    assert check("03.2", greedy).right
+
+
+def test_a_loop_without_end_is_stopped():
+    from dataclasses import replace
+
+    verdict = replace(EXERCISES["03.2"], seconds=0.1).verdict(forever)
+    assert verdict.text == "it was stopped after 0.1 s; is there a loop that never ends?"
+    with pytest.raises(TimeIsUp):
+        within(0.05, forever)
+    assert within(5, lambda: 3) == 3
+
+
+def test_numbers_and_letters_are_read_leniently():
+    assert check("03.1", torch.tensor(0.852)).right and check("03.1", "0.85").right
+    assert "one number; this is list" in check("03.1", [1]).text
+    assert check("03.1", float("nan")).text == "NaN is no number."
+    assert check("03.1", 12).text == "not this number."
+    assert check("03.3", " C").right
+    assert check("03.3", "z").text == "the answer is one of the letters a, b, c, d, e."
+
+
+def test_an_unknown_exercise_is_named():
+    with pytest.raises(ValueError, match='unknown exercise "03.7"'):
+        check("03.7", 1)
+
+
+def test_verdicts_are_recorded_where_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv(RECORD, str(tmp_path / "verdicts"))
+    check("03.3", "a"), check("03.3", "c")
+    lines = (tmp_path / "verdicts").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2 and '"right": true' in lines[1]
