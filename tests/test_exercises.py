@@ -1,6 +1,7 @@
 """Exercises: the right answer is right, and each known mistake gets its own hint."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,7 +23,25 @@ def dsd(predict, x, n, t, t_prime, cfg):
     return r[t] * (guided(t) - guided(t_prime))
 
 
-SOLUTIONS = {"03.1": 0.85, "03.2": dsd, "03.3": "c"}
+def denoise(x_t, t, y, width):
+    variance = alpha[t] ** 2 * width**2 + sigma[t] ** 2
+    away = x_t[:, None] - alpha[t] * y
+    weights = (-away.square().sum(2) / (2 * variance)).softmax(dim=1)
+    return (weights[:, :, None] * (y + alpha[t] * width**2 / variance * away)).sum(1)
+
+
+def loss(epsilon, x, t, n):
+    g = sigma[t] ** 2 * (epsilon(alpha[t] * x + sigma[t] * n, t) - n)
+    return 0.5 * (x - (x - g).detach()).square().sum()
+
+
+def cfd(predict, x, e_star, t, cfg):
+    e_u, e_c = predict(alpha[t] * x + sigma[t] * e_star, t)
+    return r[t] * (e_u + cfg * (e_c - e_u) - e_star)
+
+
+SOLUTIONS = {"01.1": 0.2, "01.2": denoise, "01.3": "b", "02.1": 0.5, "02.2": loss, "02.3": "d"}
+SOLUTIONS |= {"03.1": 0.85, "03.2": dsd, "03.3": "c", "04.1": 6.5 / 7.5, "04.2": cfd, "04.3": "a"}
 
 
 def mistakes():
@@ -34,9 +53,7 @@ def mistakes():
 def answer_of(exercise, hint):
     """What somebody who makes this mistake hands in."""
     wrong = exercise.mistakes[hint]
-    return {"predict": lambda: wrong(), "implement": lambda: wrong, "explain": lambda: hint}[
-        exercise.kind
-    ]()
+    return {"predict": wrong, "implement": lambda: wrong, "explain": lambda: hint}[exercise.kind]()
 
 
 @pytest.mark.parametrize("number", EXERCISES)
@@ -109,6 +126,26 @@ def test_what_can_go_wrong_in_any_function_is_told(name):
     assert not verdict.right and verdict.text.startswith(text)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (lambda epsilon, x, t, n: x - n, "a loss is one number; this is of shape (4, 2)"),
+        (lambda epsilon, x, t, n: loss(epsilon, x.detach(), t, n), "the loss does not depend on x"),
+        (lambda epsilon, x, t, n: n.requires_grad_().sum(), "the loss does not depend on x"),
+        (lambda epsilon, x, t, n: None, "it returned nothing"),
+    ],
+)
+def test_what_can_go_wrong_in_a_loss_is_told(wrong, text):
+    assert check("02.2", wrong).text.startswith(text)
+
+
+def test_another_loss_of_the_same_gradient_is_right():
+    def linear(epsilon, x, t, n):
+        return (x * sigma[t] ** 2 * (epsilon(alpha[t] * x + sigma[t] * n, t) - n).detach()).sum()
+
+    assert check("02.2", linear).right
+
+
 def test_single_precision_is_right_too():
     def in_float32(predict, x, n, *levels):
         return dsd(predict, x, n, *levels).float()
@@ -126,8 +163,6 @@ def test_an_answer_may_change_its_arguments():
 
 
 def test_a_loop_without_end_is_stopped():
-    from dataclasses import replace
-
     verdict = replace(EXERCISES["03.2"], seconds=0.1).verdict(forever)
     assert verdict.text == "it was stopped after 0.1 s; is there a loop that never ends?"
     with pytest.raises(TimeIsUp):

@@ -1,5 +1,7 @@
 """Lesson 03: what a step of DSD leaves of an error, its gradient, and the path's few nodes."""
 
+from functools import cache
+
 import torch
 
 from ...methods import DSD
@@ -48,9 +50,10 @@ PREDICT = Predict(
 )
 
 
+@cache
 def ask(seed: int) -> Question:
     plane, steps, step = Plane.of(seed), 20, 4 + seed % 8
-    method = DSD(cfg=plane.cfg)
+    method = DSD(cfg=plane.cfg, spacing=100)
     state = method.begin(plane.prior, plane.cond, plane.e_star, steps)
     t, t_prime = (method.t_at(k, steps, state.schedule) for k in (step, step - 1))
     state = state.keep(last=same_t(t_prime, plane.x))

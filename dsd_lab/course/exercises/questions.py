@@ -56,3 +56,6 @@ class Given:
 
     def normal(self) -> Tensor:
         return self.n
+
+    def uniform(self) -> Tensor:
+        return torch.zeros(len(self.n), dtype=DTYPE)

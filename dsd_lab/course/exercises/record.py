@@ -105,6 +105,15 @@ class Question(NamedTuple):
     arguments: dict[str, Any]
     right: Tensor
 
+    def fresh(self) -> dict[str, Any]:
+        """The arguments with tensors of their own, so that an answer may change them."""
+        return {
+            name: value.detach().clone().requires_grad_(value.requires_grad)
+            if torch.is_tensor(value)
+            else value
+            for name, value in self.arguments.items()
+        }
+
 
 def as_it_is(result: Any, arguments: dict[str, Any]) -> Any:
     return result
@@ -112,8 +121,8 @@ def as_it_is(result: Any, arguments: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Implement(Exercise):
-    """A function. ask: seed -> Question, anew at each call, so that an answer may change its
-    arguments. mistakes: hint -> a function of the same arguments that makes it.
+    """A function. ask: seed -> Question. mistakes: hint -> a function of the same arguments that
+    makes it.
     read: (result, arguments) -> the tensor to compare, such as a loss's gradient; may raise Hint.
     fresh: what to say of an answer that draws random numbers. seconds: for one call.
     """
@@ -130,11 +139,14 @@ class Implement(Exercise):
         if not callable(answer):
             raise Hint(f"give the function itself; this is {type(answer).__name__}.")
         rights = [self.ask(seed).right for seed in SEEDS]
-        found = [self.tried(answer, seed, right) for seed, right in zip(SEEDS, rights, strict=True)]
+        found = [
+            self.tried(answer, self.ask(seed).fresh(), right)
+            for seed, right in zip(SEEDS, rights, strict=True)
+        ]
         if alike(found, rights):
             return
         for hint, wrong in self.mistakes.items():
-            made = [self.called(wrong, self.ask(seed).arguments) for seed in SEEDS]
+            made = [self.called(wrong, self.ask(seed).fresh()) for seed in SEEDS]
             if alike(found, made):
                 raise Hint(hint)
         self.look_for_fresh_noise(answer, found[0])
@@ -144,9 +156,8 @@ class Implement(Exercise):
     def called(self, answer: Callable, arguments: dict[str, Any]) -> Any:
         return self.read(answer(*arguments.values()), arguments)
 
-    def tried(self, answer: Callable, seed: int, right: Tensor) -> Tensor:
+    def tried(self, answer: Callable, arguments: dict[str, Any], right: Tensor) -> Tensor:
         """The answer to one question, (B, ...) as `right`. Raises Hint if it is no such tensor."""
-        arguments = self.ask(seed).arguments
         try:
             result = within(self.seconds, lambda: self.called(answer, arguments))
         except TimeIsUp:
@@ -171,7 +182,7 @@ class Implement(Exercise):
         return result.detach().cpu().double()
 
     def look_for_fresh_noise(self, answer: Callable, before: Tensor) -> None:
-        again = self.tried(answer, SEEDS[0], before)
+        again = self.tried(answer, self.ask(SEEDS[0]).fresh(), before)
         if not torch.equal(again, before):
             raise Hint(
                 "the same arguments gave two results, so it draws random numbers of its own. "
@@ -182,9 +193,9 @@ class Implement(Exercise):
         """Raises Hint for an argument that is a tensor and changes nothing when it is moved."""
         for name, value in self.ask(SEEDS[0]).arguments.items():
             if torch.is_tensor(value):
-                arguments = self.ask(SEEDS[0]).arguments
+                arguments = self.ask(SEEDS[0]).fresh()
                 arguments[name].data += 1.0
-                if torch.equal(self.called(answer, arguments).detach().cpu().double(), before):
+                if torch.equal(self.tried(answer, arguments, before), before):
                     raise Hint(f"the result does not depend on {name}, which is given.")
 
 
