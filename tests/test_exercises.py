@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from device import MOCK
 
 from dsd_lab.course.exercises import EXERCISES, RECORD, check
 from dsd_lab.course.exercises.limits import TimeIsUp, within
@@ -151,6 +152,11 @@ def test_single_precision_is_right_too():
         return dsd(predict, x, n, *levels).float()
 
     assert check("03.2", in_float32).right
+
+
+def test_an_answer_on_another_device_is_right_too():
+    assert check("03.2", lambda *arguments: dsd(*arguments).float().to(MOCK)).right
+    assert check("03.1", torch.tensor(0.85).to(MOCK)).right
 
 
 def test_an_answer_may_change_its_arguments():
