@@ -2,7 +2,9 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from device import MOCK
@@ -12,6 +14,7 @@ from dsd_lab.course.exercises.limits import TimeIsUp, within
 from dsd_lab.course.exercises.record import Explain, Implement, Predict
 from dsd_lab.schedule import NoiseSchedule
 
+LESSONS = Path(__file__).parents[1] / "notebooks"
 schedule = NoiseSchedule.stable_diffusion()
 alpha, sigma, r = schedule.alpha, schedule.sigma, schedule.ratio
 
@@ -195,3 +198,16 @@ def test_verdicts_are_recorded_where_asked(tmp_path, monkeypatch):
     check("03.3", "a"), check("03.3", "c")
     lines = (tmp_path / "verdicts").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2 and '"right": true' in lines[1]
+
+
+@pytest.mark.parametrize("number", EXERCISES)
+def test_a_lesson_asks_each_exercise_and_solves_it_in_a_collapsed_cell(number):
+    (lesson,) = LESSONS.glob(f"{number[:2]}_*.ipynb")
+    cells = nbformat.read(lesson, as_version=4).cells
+    asked, solved = (
+        cell for cell in cells if cell.cell_type == "code" and f'check("{number}"' in cell.source
+    )
+    assert asked.metadata.tags == ["exercise"] and solved.metadata.tags == ["solution"]
+    assert solved.metadata.jupyter == {"source_hidden": True, "outputs_hidden": True}
+    for cell, start in ((asked, f"{number} not yet: "), (solved, f"{number} right: ")):
+        assert cell.outputs[-1].data["text/plain"].startswith(start)

@@ -63,7 +63,7 @@ def without() -> list[str]:
     """What this system can't keep a submission from: in words, for the teacher."""
     missing = [] if isolation() else ["cutting submissions off from the network and each other"]
     if sys.platform != "linux":
-        missing.append("a limit on their memory that holds")
+        missing.append("a limit on their memory and their files that holds")
     return missing
 
 

@@ -10,25 +10,25 @@ those before it.
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 LARGEST_FILE = 64 * 2**20  # bytes that a submission may write into one file
 
 
-def limit_memory(megabytes: int) -> bool:
-    """Keep this process, and what it starts, from taking more; whether the system can."""
+def limit(megabytes: int) -> None:
+    """Keep this process, and what it starts, from taking more memory, and from large files, as far
+    as the system can: macOS refuses some limits, Windows has none.
+    """
     try:
         import resource
-    except ImportError:  # Windows
-        return False
+    except ImportError:
+        return
     wanted = {"RLIMIT_FSIZE": LARGEST_FILE, "RLIMIT_CORE": 0}
     wanted["RLIMIT_DATA" if sys.platform == "linux" else "RLIMIT_AS"] = megabytes * 2**20
-    try:
-        for name, most in wanted.items():
+    for name, most in wanted.items():
+        with suppress(ValueError, OSError):
             resource.setrlimit(getattr(resource, name), (most, most))
-    except (ValueError, OSError):  # macOS refuses some
-        return False
-    return True
 
 
 def run(cells: list[str]) -> None:
@@ -41,6 +41,6 @@ def run(cells: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    limit_memory(int(sys.argv[2]))
+    limit(int(sys.argv[2]))
     run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     os._exit(0)  # threads that never end, and what was registered for the exit, wait for nobody
