@@ -5,6 +5,7 @@ re-executed.
 import io
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -81,6 +82,17 @@ def notebooks_folder() -> Path:
         "no notebooks found: run this in a clone of the project, where "
         "notebooks/00_start_here.ipynb is"
     )
+
+
+def lessons_named(names: list[str] | None) -> list[Path]:
+    """The notebooks of these names, all if none. Raises ValueError with the names there are."""
+    lessons = {path.name: path for path in sorted(notebooks_folder().glob("*.ipynb"))}
+    names = [Path(name).name for name in names] if names else list(lessons)
+    names = [meant(name, lessons) or name for name in names]
+    for name in names:
+        if name not in lessons:
+            raise ValueError(f"no notebook {name}; there are: {', '.join(lessons)}")
+    return [lessons[name] for name in names]
 
 
 Prompts = Annotated[list[str], typer.Option(help="A prompt; repeat for several.")]
@@ -364,19 +376,51 @@ def notebooks(
 
     from .course.execute import execute
 
-    folder = notebooks_folder()
-    lessons = {path.name: path for path in sorted(folder.glob("*.ipynb"))}
-    names = [Path(name).name for name in names] if names else list(lessons)
-    names = [meant(name, lessons) or name for name in names]
-    for name in names:
-        if name not in lessons:
-            raise ValueError(f"no notebook {name}; there are: {', '.join(lessons)}")
-    for name in names:
+    for lesson in lessons_named(names):
         try:
-            typer.echo(f"{name}: {execute(lessons[name]):.0f} s")
+            typer.echo(f"{lesson.name}: {execute(lesson):.0f} s")
         except CellExecutionError as error:
-            typer.echo(f"{error}\n{name} failed and is left as it was", err=True)
+            typer.echo(f"{error}\n{lesson.name} failed and is left as it was", err=True)
             raise typer.Exit(1) from None
+
+
+@app.command()
+def handout(
+    folder: Annotated[Path, typer.Argument(help="Where the copies go.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(help="As for `notebooks`; all if none.")
+    ] = None,
+) -> None:
+    """Write copies of the lessons for students: without solutions and outputs."""
+    from .course.handout import hand_out
+
+    for path in hand_out(lessons_named(names), folder):
+        typer.echo(path)
+
+
+@app.command()
+def grade(
+    folder: Annotated[Path, typer.Argument(help="Holds the submitted notebooks, at any depth.")],
+    seconds: Annotated[int, typer.Option(help="For each submission.")] = 120,
+    memory: Annotated[int, typer.Option(help="For each submission, in MB.")] = 4000,
+    out: Annotated[Path, typer.Option(help="The table, for a spreadsheet.")] = Path("grades.csv"),
+) -> None:
+    """Grade submitted notebooks by their checks, each in a process of its own, into a table."""
+    from .course.grading import Limits, as_csv, columns, without
+    from .course.grading import grade as run_grading
+    from .metrics import aligned
+
+    for missing in without():
+        typer.echo(f"not on this system: {missing}; grade what you trust", err=True)
+    grades = run_grading(folder, Limits(seconds, memory), partial(typer.echo, err=True))
+    numbers, sign = columns(grades), {"right": "right", "": ""}
+    rows = {
+        each.submission: {n: sign.get(each.answers.get(n, ""), "not yet") for n in numbers}
+        | {"right": str(each.right), "remark": each.remark}
+        for each in grades
+    }
+    write_file(out, as_csv(grades))
+    typer.echo(f"{aligned(rows)}\n{out}")
 
 
 def main() -> None:

@@ -1,1 +1,3 @@
-"""What the notebooks need besides the library: execution, and measurements that take long."""
+"""What the notebooks need besides the library: execution, exercises that tell right from wrong, and
+measurements that take long.
+"""
