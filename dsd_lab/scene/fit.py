@@ -1,5 +1,5 @@
-"""A scene from pictures with known cameras: NeRF's loss on a dense grid, without view dependence, as
-in DVGO (arXiv 2111.11215) and Plenoxels (arXiv 2112.05131).
+"""A scene from pictures with known cameras: NeRF's loss on a dense grid, without view dependence,
+as in DVGO (arXiv 2111.11215) and Plenoxels (arXiv 2112.05131).
 """
 
 import math
