@@ -126,7 +126,8 @@ def load_prior(
     the camera, any); "toybox-multi-view-mini" (one that denoises four views jointly);
     "toybox-novel-view-mini" (one of new views); a folder with a model_index.json, as diffusers
     saves pipelines of the families that it knows (README), those like Zero-1-to-3 too, or one of
-    the hub's cache, models--owner--name; a folder of pictures with one sub-folder a label (exact); "owner/name", a pipeline on the Hugging Face hub.
+    the hub's cache, models--owner--name; a folder of pictures with one sub-folder a label (exact);
+    "owner/name", a pipeline on the Hugging Face hub.
     size: side of an exact prior's pictures in pixels; 32 makes a smaller, faster prior. A network
     has its own.
     download: whether a hub id may be fetched from the network; else it must have been before.

@@ -3,6 +3,8 @@
 The functions are what a record is made of: see `Family`.
 """
 
+from dataclasses import replace
+
 import torch
 
 from .base import Family, width
@@ -56,17 +58,8 @@ STABLE_DIFFUSION = Family(
     ask=ask,
     wants=UNET_WANTS | ALONE | CAMERA,
 )
-DEEPFLOYD_IF = Family(
-    title="DeepFloyd IF stage 1",
-    pipelines=("IFPipeline",),
-    part="unet",
-    network="UNet2DConditionModel",
-    predictions=PREDICTIONS,
-    encode=encode,
-    sizes=sizes,
-    ask=ask,
-    wants=UNET_WANTS | ALONE | CAMERA,
-    pixels=True,
+DEEPFLOYD_IF = replace(
+    STABLE_DIFFUSION, title="DeepFloyd IF stage 1", pipelines=("IFPipeline",), pixels=True
 )
 
 
