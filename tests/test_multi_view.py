@@ -16,7 +16,8 @@ from dsd_lab.distill.settings import cameras_for
 from dsd_lab.distill.targets import Targets
 from dsd_lab.draws import ViewDraws, run_generator
 from dsd_lab.minis import Recipe, TextToImage, TrainingSet, losses
-from dsd_lab.minis.exams import one_object
+from dsd_lab.minis.exams import Seen, one_object
+from dsd_lab.minis.judge import Verdict
 from dsd_lab.priors import MultiViewPrior
 from dsd_lab.priors.multi_view import VIEWS, JointViews, join_views, prior_of
 from dsd_lab.priors.network import quiet
@@ -216,10 +217,9 @@ def test_a_set_is_noised_at_one_t_and_half_of_the_sets_with_one_noise():
 
 
 def test_one_object_is_the_kind_asked_for_in_one_colour():
-    verdict = SimpleNamespace(
-        kind=torch.tensor([[1, 1], [1, 0], [1, 1]]), colour=torch.tensor([[2, 2], [2, 2], [2, 3]])
-    )
-    assert one_object(verdict, torch.tensor([1, 1, 1])).tolist() == [True, False, False]
+    kind, colour = torch.tensor([[1, 1], [1, 0], [1, 1]]), torch.tensor([[2, 2], [2, 2], [2, 3]])
+    seen = Seen(torch.zeros(3, 2, 3, 4, 4), torch.tensor([1, 1, 1]), Verdict(kind, colour, kind))
+    assert one_object(seen).tolist() == [True, False, False]
 
 
 def test_a_network_says_how_many_views_it_denoises(pipe):

@@ -296,6 +296,16 @@ def test_true_toys_are_right_in_everything(few):
     assert measured["reconstruction"] == pytest.approx(20, abs=1e-4)
 
 
+def test_sets_of_views_are_judged_as_one_object_too(few):
+    """Of the 15 prompts with two seeds each one shows another kind: 28 of 30 sets are right."""
+    world, _ = few
+    shop = Shop(world, {"a red apple": ("a red car", 0)})
+    shop.views_per_item = len(VIEWS)
+    measured, _ = exam_of(shop).measure(9, 2.0)
+    assert measured["one_object"] == pytest.approx(28 / 30) and measured["data_one_object"] == 1
+    assert "one_object" not in exam_of(Shop(world)).measure(9, 2.0)[0]
+
+
 def test_what_was_held_out_is_not_among_what_was_learned(few, monkeypatch):
     """Samples and the training's toys are the same here: what was learned is at distance 0, and
     what was left out is not.

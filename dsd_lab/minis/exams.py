@@ -5,9 +5,12 @@ RMSE per channel with pictures in [0, 1]. There is an exam for each kind of mini
 prompts, toys from prompts and cameras, new views of a toy.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -124,6 +127,14 @@ class PictureExam(Exam):
         return sheet(rows, title="One sample of every prompt", credit=credit, tile=0.7)
 
 
+class Seen(NamedTuple):
+    """Pictures of M toys (M, V, 3, H, W), of which kind they should be (M,), and the verdict."""
+
+    pictures: Tensor
+    kind: Tensor
+    verdict: Verdict
+
+
 class ToyExam(Exam):
     """Samples of every prompt from `VIEWS`, (P, S, V, 3, H, W), next to true toys that the mini
     never saw, judged by a `Judge`.
@@ -180,7 +191,14 @@ class ToyExam(Exam):
             "pairwise": mean_within(by_view(samples[plain].unflatten(0, (-1, seeds)))),
             "data_pairwise": mean_within(by_view(of_kinds)),
             "reconstruction": reconstruction(self.prior, judge.pictures.flatten(0, 1)),
+            **self.of_sets(Seen(samples, kind, verdict), Seen(judge.pictures, judge.kind, truth)),
         }
+
+    def of_sets(self, samples: Seen, toys: Seen) -> dict[str, float]:
+        """What the views of a sample are worth together: nothing is said where each was denoised
+        alone.
+        """
+        return {}
 
     def sheet(self, samples, credit):
         """A row a kind: from all `VIEWS`, then in all colours, held-out pairs framed."""
@@ -213,27 +231,22 @@ class MultiViewExam(ToyExam):
 
     card = "multi_view.md.jinja"
 
-    def judge(self, samples):
-        world, flat = self.prior.world, samples.flatten(0, 1)
-        kind = torch.tensor([KINDS.index(colour_and_kind(p)[1]) for p in world.prompts])
-        judge = Judge(toy_shop(UNSEEN, first=len(world) // len(KINDS)))
-        kind = kind.repeat_interleave(samples.shape[1])
-        truth = judge(judge.pictures, judge.kind, left_out=True)
-        numbers = super().judge(samples) | {
-            "one_object": share(one_object(judge(flat, kind), kind)),
-            "data_one_object": share(one_object(truth, judge.kind)),
+    def of_sets(self, samples, toys):
+        numbers = {
+            "one_object": share(one_object(samples)),
+            "data_one_object": share(one_object(toys)),
         }
-        if min(len(flat), len(judge.pictures)) < FEWEST:
+        if min(len(samples.kind), len(toys.kind)) < FEWEST:
             return numbers
-        tall = (pictures.movedim(1, 2).flatten(2, 3) for pictures in (flat, judge.pictures))
+        tall = (seen.pictures.movedim(1, 2).flatten(2, 3) for seen in (samples, toys))
         shares = precision_recall(*tall)
         return numbers | {"precision": shares.precision.value, "recall": shares.recall.value}
 
 
-def one_object(verdict: Verdict, kind: Tensor) -> Tensor:
-    """Whether all views show the kind (M,), in one colour: bool (M,)."""
-    right, same = verdict.kind == kind[:, None], verdict.colour == verdict.colour[:, :1]
-    return (right & same).all(1)
+def one_object(seen: Seen) -> Tensor:
+    """Whether all views show the kind, in one colour: bool (M,)."""
+    kind, colour, _ = seen.verdict
+    return ((kind == seen.kind[:, None]) & (colour == colour[:, :1])).all(1)
 
 
 class NovelViewExam(Exam):
