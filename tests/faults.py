@@ -579,7 +579,7 @@ FAULTS = [
         "timesteps-on-the-wrong-device",
         "self._time(torch.cat([call.t for call in calls])).to(self.device)",
         "self._time(torch.cat([call.t for call in calls]))",
-        "test_novel_view",
+        "test_devices",
     ),
     Fault(
         "perp-neg-side-weight-of-the-front",

@@ -550,19 +550,8 @@ def test_an_ip_adapter_on_a_transformer():
 
 
 def test_a_flux_that_is_shown_more_than_its_latents():
-    from diffusers import FluxTransformer2DModel
-
-    depth = FluxTransformer2DModel(
-        in_channels=32,
-        out_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=1,
-        joint_attention_dim=32,
-        pooled_projection_dim=16,
-        axes_dims_rope=(4, 4, 8),
-    )
+    known = make_family("flux-dev").transformer
+    depth = type(known).from_config(known.config, in_channels=32, out_channels=16)
     refused(
         "32 input channels where its pictures or latents have 16", "flux-dev", 16, transformer=depth
     )

@@ -157,6 +157,7 @@ def test_queries_in_one_call_equal_separate_calls(prior):
         Query(
             b, torch.tensor([1, 500, 999]), prior.condition(["a cat", "a tree", "a cat"]), ("cond",)
         ),
+        Query(a, 20, prior.condition("a dragon")),  # the first one's x and words, at another t
     ]
     for query, got in zip(queries, prior.predict_many(queries), strict=True):
         want = prior.predict(*query)

@@ -476,3 +476,15 @@ def test_files_that_cannot_be(tmp_path):
         Scene.load(tmp_path / "y.safetensors")
     with pytest.raises(ValueError, match=r"\.safetensors"):
         Scene().save(tmp_path / "scene.pt")
+
+
+def test_a_kept_occupancy_counts_on():
+    """With every 2, one step before and one after make the update."""
+    field, kept, other = GridField(8), Occupancy(4, every=2), Occupancy(4, every=2)
+    kept.step(field)
+    other.load_state_dict(kept.state_dict())
+    assert other.cells.all()
+    with torch.no_grad():
+        field.grid.fill_(-50.0)  # empty
+    other.step(field)
+    assert not other.cells.any()

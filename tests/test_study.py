@@ -26,6 +26,7 @@ from dsd_lab.studies import Grid, Setting, ranking, read, study, summarise
 from dsd_lab.studies.figures import figures
 from dsd_lab.studies.grid import plan
 from dsd_lab.studies.store import Store
+from dsd_lab.studies.summary import _ratio
 from dsd_lab.viz.pictures import png
 from dsd_lab.viz.plane import Place, place_labels, plane
 from dsd_lab.viz.style import COLOURS, FAMILY, INK, MARKERS, looks_of, text_width
@@ -630,3 +631,23 @@ def test_every_method_that_makes_pictures_can_be_studied(prior, tmp_path):
     assert {row["method"]: row["evaluations"] for row in done.rows if row["method"] != "DDIM"} == {
         name: m.total_evaluations(prior, steps[name]) for name, m in methods.items()
     }
+
+
+class Modes:
+    """Of a method's samples the modes that they reached, one a seed."""
+
+    def __init__(self, mode):
+        self.mode = mode
+
+    def __len__(self):
+        return len(self.mode)
+
+
+def test_the_interval_of_a_share_of_modes_by_hand():
+    """Modes 0 0 1 2 against 0 1 2 3: 3/4; each seed left out leaves 1, 1, 2/3, 2/3, whose squares
+    about their mean add up to 1/9, times (n - 1) / n = 3/4.
+    """
+    ours, theirs = (Modes(torch.tensor(mode)) for mode in ([0, 0, 1, 2], [0, 1, 2, 3]))
+    value, low, high = _ratio([(ours, theirs)])
+    error = 1.96 * (1 / 12) ** 0.5
+    assert (value, low, high) == pytest.approx((0.75, 0.75 - error, 0.75 + error))

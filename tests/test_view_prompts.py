@@ -37,10 +37,11 @@ def x(inner):
 def test_words_for_a_camera():
     words = [
         view_text(Camera(az, el))
-        for az, el in [(44, 0), (-44, 0), (45, 0), (135, 0), (136, 0), (180, 60), (0, 61)]
+        for az, el in [(44, 0), (-44, 0), (45, 0), (135, 0), (136, 0), (180, 60), (0, 61), (0, -70)]
     ]
     assert words == [
-        f", {w} view" for w in ("front", "front", "side", "side", "back", "back", "overhead")
+        f", {w} view"
+        for w in ("front", "front", "side", "side", "back", "back", "overhead", "front")
     ]
 
 
@@ -59,6 +60,10 @@ def test_weights_by_hand():
     assert w1 == pytest.approx(-(math.exp(-0.25) - 0.606)) and w2 == pytest.approx(
         -(math.exp(-0.25) + 0.967)
     )
+    _, ((_, front), (_, side)) = perp_neg_parts(Camera(30, 0))  # two thirds front
+    assert front == pytest.approx(-(4 * math.exp(-1 / 3) - 2.426))
+    assert side == pytest.approx(-(4 * math.exp(-1 / 6) - 2.426))
+    assert perp_neg_parts(Camera(30, -80)) == perp_neg_parts(Camera(30, 0))  # from below
     shares, negatives = perp_neg_parts(Camera(0, 80))
     assert shares == {", overhead view": 1} and [w for _, w in negatives] == [0, 0]
 
