@@ -16,14 +16,13 @@ from nbformat import NotebookNode
 from ..files import expanded, prepare_folder, write_file
 from .handout import EXERCISE, SOLUTION, tags
 
-MARK = ".dsd-lab-book"  # lies in a folder that may be replaced by a newer book
-EXTRA = 'a book needs Sphinx: pip install -c constraints.txt -e ".[book]"'
+MARK = ".dsd-lab-book"  # lies in a folder that a newer book may replace
 MATHJAX = "sphinx-mathjax-offline", "static/mathjax/tex-svg-full.js"  # its SVGs need no fonts
 THEME = Path(__file__).parent / "book_theme"
 LICENCES = Path(__file__).parents[1] / "worlds" / "icons_data"
 LINK = re.compile(r"\]\(([^)#:\s]+)")  # within the project: no scheme, no anchor
-LONG = 20  # lines of code
 CONTROLS = re.compile(r"Explorer\((.*)\)")  # how a set of controls is stored in words
+LONG = 20  # lines of code
 SETTINGS = {
     "project": "dsd_lab",
     "extensions": ["myst_nb"],
@@ -41,12 +40,13 @@ SETTINGS = {
     "html_theme": "furo",
     "html_title": "Score distillation, a course",
     "html_static_path": ["_static"],
+    "html_extra_path": ["_beside"],
     "html_css_files": ["book.css"],
     "html_copy_source": False,
     "html_show_copyright": False,
     "html_show_search_summary": False,  # a summary is fetched, which a browser denies to files
     "html_use_index": False,
-    "mathjax_path": "mathjax/tex-svg-full.js",
+    "mathjax_path": "mathjax.js",
     "mathjax3_config": {"options": {"enableMenu": False, "enableAssistiveMml": True}},
 }
 
@@ -58,7 +58,7 @@ def anchor(heading: str) -> str:
 
 def on_paper(notebook: NotebookNode) -> NotebookNode:
     """The notebook as it is printed: without solutions and what the blank exercises answered; its
-    pictures with their alt text, and with a caption where they stand for controls.
+    pictures with their alt text, and with a caption where they stand for what moves.
     """
     notebook.cells = [cell for cell in notebook.cells if SOLUTION not in tags(cell)]
     for cell in notebook.cells:
@@ -75,12 +75,13 @@ def _picture(cell: NotebookNode, output: NotebookNode) -> None:
     """
     data = output.get("data", {})
     for kind in [kind for kind in data if kind.startswith("image/")]:
-        data.pop("application/vnd.plotly.v1+json", None)  # the picture stands for it
         shown = cell.metadata.setdefault("mystnb", {})
         if alt := output.metadata.get(kind, {}).get("alt"):
             shown["image"] = {"alt": alt}
         if controls := CONTROLS.match(data.get("text/plain", "")):
-            shown["figure"] = {"caption": f"A still: in the notebook, {controls[1]} can be moved."}
+            shown["figure"] = {"caption": f"A still. In the notebook these move: {controls[1]}."}
+        if data.pop("application/vnd.plotly.v1+json", None):
+            shown["figure"] = {"caption": "A still. In the notebook it can be turned and zoomed."}
         if len(cell.source.splitlines()) > LONG:
             cell.metadata["tags"] = [*tags(cell), "hide-input"]
 
@@ -91,7 +92,10 @@ def _written(page: Path, place: Path) -> str:
     if page.suffix != ".ipynb":
         shutil.copyfile(page, place)
         return page.read_text(encoding="utf-8") if page.suffix == ".md" else ""
-    printed = on_paper(nbformat.read(page, as_version=4))
+    try:
+        printed = on_paper(nbformat.read(page, as_version=4))
+    except ValueError as error:
+        raise ValueError(f'"{page}" is damaged, or no notebook') from error
     write_file(place, nbformat.writes(printed))
     return "\n".join(cell.source for cell in printed.cells if cell.cell_type == "markdown")
 
@@ -100,11 +104,14 @@ def gather(folder: Path, place: Path) -> dict[str, list[str]]:
     """Write the sources of the book's pages under `place`, laid out as in the project so that all
     links hold: a folder's notebooks and Markdown pages, and what they link to, at any remove.
 
-    Returns the pages' names under the headings of the table of contents.
+    Returns the pages' names under the headings of the table of contents. Raises ValueError for a
+    folder without notebooks, or a file that is none.
     """
-    root = folder.resolve().parent
-    lessons, beside = sorted(folder.glob("*.ipynb")), sorted(folder.glob("*.md"))
-    todo, done = [path.resolve() for path in [*lessons, *beside]], []
+    root, lessons = folder.resolve().parent, sorted(folder.resolve().glob("*.ipynb"))
+    if not lessons:
+        raise ValueError(f'"{folder}" holds no notebooks')
+    beside = sorted(folder.resolve().glob("*.md"))
+    todo, done = [*lessons, *beside], []
     while todo:
         page = todo.pop(0)
         text = _written(page, place / page.relative_to(root))
@@ -112,14 +119,14 @@ def gather(folder: Path, place: Path) -> dict[str, list[str]]:
         linked = {(page.parent / target).resolve() for target in LINK.findall(text)}
         todo += sorted(p for p in linked - {*done, *todo} if p.is_file() and root in p.parents)
     shutil.copyfile(LICENCES / "ATTRIBUTION.md", place / "drawings.md")
-    names = [str(p.relative_to(root).with_suffix("").as_posix()) for p in done if
-             p.suffix in (".ipynb", ".md")]  # fmt: skip
-    first, second = len(lessons), len(lessons) + len(beside)
-    return {
-        "Lessons": names[:first],
-        "Beside them": [*names[first:second], "drawings"],
-        "What they link to": names[second:],
+    further = [page for page in done if page.suffix in (".ipynb", ".md")][len(lessons + beside) :]
+    parts = {"Lessons": lessons, "Beside them": beside, "What they link to": further}
+    names = {
+        heading: [page.relative_to(root).with_suffix("").as_posix() for page in pages]
+        for heading, pages in parts.items()
     }
+    names["Beside them"].append("drawings")
+    return names
 
 
 def _front(contents: dict[str, list[str]]) -> str:
@@ -129,44 +136,52 @@ def _front(contents: dict[str, list[str]]) -> str:
         for heading, pages in contents.items()
         if pages
     ]
-    return (THEME / "index.md").read_text(encoding="utf-8") + "\n" + "\n".join(trees)
+    page = (THEME / "index.md").read_text(encoding="utf-8")
+    return page.replace("CONTENTS", "\n".join(trees))
 
 
-def _typeset(sources: Path, pages: Path) -> str:
+def _sources(folder: Path, place: Path) -> None:
+    """Write all that Sphinx reads: the pages, and what goes into the book as it is."""
+    static, beside = prepare_folder(place / "_static"), prepare_folder(place / "_beside")
+    write_file(place / "index.md", _front(gather(folder, place)))
+    shutil.copyfile(THEME / "book.css", static / "book.css")
+    shutil.copyfile(Path(find_spec(MATHJAX[0]).origin).parent / MATHJAX[1], static / "mathjax.js")
+    for text in LICENCES.glob("LICENSE-*.txt"):
+        shutil.copyfile(text, beside / text.name)
+    write_file(beside / MARK, "made by dsd-lab book\n")
+
+
+def _typeset(sources: Path, pages: Path) -> list[str]:
     """Have Sphinx make the pages; returns its warnings."""
     from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-    warnings = io.StringIO()
-    app = Sphinx(sources, None, pages, sources / "_doctrees", "html", SETTINGS, None, warnings)
-    app.build()
-    return warnings.getvalue()
+    found = io.StringIO()
+    with patch_docutils(), docutils_namespace():
+        app = Sphinx(sources, None, pages, sources / "_doctrees", "html", SETTINGS, None, found)
+        app.build()
+    plain = re.sub(r"\x1b\[[\d;]*m", "", found.getvalue())
+    return plain.replace(f"{sources}{os.sep}", "").splitlines()
 
 
-def build(folder: Path, out: str | Path) -> tuple[Path, str]:
+def build(folder: Path, out: str | Path) -> tuple[Path, list[str]]:
     """Make a book of a folder of executed notebooks and Markdown pages; nothing is executed.
 
     An earlier book in `out` is replaced once the new one is complete. Returns the first page, and
-    what Sphinx found amiss, such as a link that leads nowhere: "" if nothing.
-    Raises ValueError without the extra `book`, or if `out` holds anything else than a book.
+    what Sphinx found amiss, such as a link that leads nowhere.
+    Raises ValueError without the extra `book`, if `out` holds anything else than a book, or as
+    `gather` does.
     """
     if not all(find_spec(name) for name in ("sphinx", "myst_nb", "furo", MATHJAX[0])):
-        raise ValueError(EXTRA)
+        raise ValueError('a book needs Sphinx: pip install "dsd_lab[book]"')
     out = expanded(out).resolve()
     if out.exists() and not (out / MARK).is_file() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f'"{out}" holds something else than a book; choose another folder')
     prepare_folder(out.parent)
     with tempfile.TemporaryDirectory(prefix=".book-", dir=out.parent) as temporary:
-        sources, pages = Path(temporary) / "sources", Path(temporary) / "pages"
-        static = sources / "_static"
-        write_file(prepare_folder(sources) / "index.md", _front(gather(folder, sources)))
-        (static / "mathjax").mkdir(parents=True)
-        shutil.copyfile(THEME / "book.css", static / "book.css")
-        mathjax = Path(find_spec(MATHJAX[0]).origin).parent / MATHJAX[1]
-        shutil.copyfile(mathjax, static / "mathjax" / mathjax.name)
-        for text in LICENCES.glob("LICENSE-*.txt"):
-            shutil.copyfile(text, prepare_folder(static / "licences") / text.name)
+        sources, pages = Path(temporary).resolve() / "sources", Path(temporary) / "pages"
+        _sources(folder, sources)
         warnings = _typeset(sources, pages)
-        write_file(pages / MARK, "made by dsd-lab book\n")
         if out.exists():
             os.replace(out, Path(temporary) / "earlier")
         os.replace(pages, out)
