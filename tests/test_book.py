@@ -225,7 +225,7 @@ class TestReplacing:
             said = capsys.readouterr()
             assert (said.out.strip(), said.err) == (str(out / "index.html"), "")
             page = Page(out / "mine" / "words.html")
-            assert ("a", "href", "01_one.html#What-t-does") in page.addresses
+            assert ("a", "href", "01_one.html#what-t-does") in page.addresses
             assert not any("ZeroDivision" in p.read_text() for p in out.rglob("*.html"))  # not run
             (folder / "02_two.md").write_text("# Two")
         assert (out / "mine" / "02_two.html").is_file()
