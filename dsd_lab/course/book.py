@@ -81,7 +81,7 @@ def _picture(cell: NotebookNode, output: NotebookNode) -> None:
         if controls := CONTROLS.match(data.get("text/plain", "")):
             shown["figure"] = {"caption": f"A still. In the notebook these move: {controls[1]}."}
         if data.pop("application/vnd.plotly.v1+json", None):
-            shown["figure"] = {"caption": "A still. In the notebook it can be turned and zoomed."}
+            shown["figure"] = {"caption": "A still. In the notebook it can be moved and zoomed."}
         if len(cell.source.splitlines()) > LONG:
             cell.metadata["tags"] = [*tags(cell), "hide-input"]
 
