@@ -57,9 +57,10 @@ def curves(
     x_label: str,
     y_label: str,
     marks: Sequence[float] = (),
+    size: tuple[float, float] = (7.2, 3.0),
 ) -> Figure:
-    """Curves over one axis, with their names; dotted lines where the marks are."""
-    figure = Figure(figsize=(7.2, 3.0))
+    """Curves over one axis, with their names; dotted lines where the marks are; size in inches."""
+    figure = Figure(figsize=size)
     axes = figure.subplots()
     for mark in marks:
         axes.axvline(mark, color="0.6", lw=0.9, ls=":")
