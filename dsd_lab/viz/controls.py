@@ -56,6 +56,12 @@ def cfg_control(value: float = 7.5, largest: float = 30.0) -> widgets.FloatSlide
     )
 
 
+def steps_control(value: int, most: int) -> widgets.IntSlider:
+    """A slider over how many steps a run takes."""
+    how = {"description": "steps", "tooltip": "steps of the optimiser"}
+    return widgets.IntSlider(value, 20, most, 20, continuous_update=False, **how, **WIDE)
+
+
 def fraction_control(name: str, value: float) -> widgets.FloatSlider:
     """A slider over fractions of the schedule."""
     return widgets.FloatSlider(

@@ -23,6 +23,7 @@ from .controls import SETTLE, Explorer, running_loop, twin
 from .landscape import curves
 from .pictures import png
 from .stills import above, captioned, with_still
+from .style import looks_of
 
 SLICE = 0.03  # seconds of steps between two looks at what controls and buttons say
 
@@ -131,7 +132,9 @@ class Experiment:
         figure, fact = self.look()
         steps, drawn = range(1, self.index + 1), b""
         if self.index > 1 and self.curves:
-            drawn = png(curves(steps, self.curves, "step", "", size=(5.6, 1.9)))
+            colours = [colour for colour, *_ in looks_of(self.curves).values()]
+            figure_of = curves(steps, self.curves, "step", "", size=(5.6, 1.9), colours=colours)
+            drawn = png(figure_of)
         return Seen(png(figure), drawn, fact, self.index)
 
 

@@ -2,7 +2,7 @@
 is asked to look from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import ipywidgets as widgets
@@ -14,13 +14,16 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..cameras import Camera, check_cameras, project, rays
+from ..cameras import Camera, check_cameras, orbit, project, rays
 from ..checks import choice
+from ..distill import SceneRun
 from ..metrics import Estimate
+from ..scene import GridField
 from ..scene.render import Rendering, composite, transmittance
 from ..scene.scene import Scene
 from . import style
 from .controls import WIDE, choice_control, explore
+from .live import Experiment
 from .pictures import TILE, sheet
 from .style import COLOURS, INK, SOFT
 
@@ -130,6 +133,34 @@ def orbit_viewer(
         ),
         shows=choice_control("shows", LOOKS, shows),
     )
+
+
+def on_scene(
+    begin: Callable[[], SceneRun],
+    cameras: Sequence[Camera] = orbit(4),
+    size: int = 64,
+    credit: str = "",
+) -> Experiment:
+    """A run on a scene, seen from some cameras in pictures of `size` pixels.
+
+    begin: makes the run, at the first step: a method may first follow a path for each view, which
+    takes a moment, and until then the empty scene is shown.
+    """
+    runs: list[SceneRun] = []
+
+    def steps():
+        runs.append(begin())
+        yield from runs[0]
+
+    def look():
+        scene = runs[0].scene if runs else Scene(GridField(8))
+        fact = f"step {runs[0].index} of {runs[0].steps}" if runs else "about to begin"
+        return views_grid({"": scene.images(cameras, size)}, cameras, credit=credit, tile=1.1), fact
+
+    def measure(step):
+        return {"t / 999": step.t.double().mean() / 999, "not white": 1 - step.images.mean()}
+
+    return Experiment(steps(), look, measure)
 
 
 @style.theme()
