@@ -196,7 +196,8 @@ def test_what_goes_wrong_in_a_run_is_told_and_can_be_left(at):
         "a step": "ValueError: x is not finite",
     }
     assert explorer.fact == told[at] and explorer.player.state == "failed"
-    assert explorer.picture.layout.display == explorer.curve.layout.display == "none"
+    assert explorer.picture.layout.display == "none"
+    assert explorer.curve.layout.visibility == "hidden"
     if at == "the beginning":
         explorer.buttons["start"].click(), explorer.buttons["step"].click()
         assert explorer.fact == told[at]

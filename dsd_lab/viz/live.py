@@ -258,7 +258,9 @@ class LiveExplorer(Explorer):
             "step": _button("Step", "step-forward", self.player.step, "take one step, and stop"),
             "reset": _button("Reset", "undo", self.player.reset, "back to the beginning, and wait"),
         }
-        self.curve, self._progress, self._index = widgets.Image(format="png"), widgets.HTML(), 0
+        wide = widgets.Layout(width="max-content", display="none")
+        self.curve, self._progress = widgets.Image(format="png", layout=wide), widgets.HTML()
+        self._seen = Seen(b"", b"", "", 0)
         super().__init__(begin, controls, SETTLE, greyed)
         row = widgets.HBox([*self.buttons.values(), self._progress])
         self.children = [*controls.values(), row, self._line, self.picture, self.curve]
@@ -298,12 +300,15 @@ class LiveExplorer(Explorer):
 
     def _fail(self, error: Exception) -> None:
         super()._fail(error)
-        self.curve.layout.display = "none"
+        self.curve.layout.visibility = "hidden"
 
     def _see(self, seen: Seen) -> None:
-        self.picture.value, self.curve.value, fact, self._index = seen
-        self.curve.layout.display = None if seen.curve else "none"
-        self._tell(fact)
+        self._seen, self.picture.value = seen, seen.picture
+        if seen.curve:
+            self.curve.value, self.curve.layout.display = seen.curve, None
+        # its place stays, so that nothing below it jumps when a run begins anew
+        self.curve.layout.visibility = "visible" if seen.curve else "hidden"
+        self._tell(seen.fact)
         self._become(self.player.state)
         if self.player.state == "finished":
             self._finished[self._of] = seen
@@ -311,11 +316,11 @@ class LiveExplorer(Explorer):
     def _become(self, state: str) -> None:
         start = self.buttons["start"]
         start.description, start.icon = LABELS[state]
-        self._progress.value = f"step {self._index}, {state}"
+        self._progress.value = f"step {self._seen.index}, {state}"
 
     def _still(self) -> bytes:
-        curve = self.curve.value
-        return above(self.picture.value, curve) if curve else self.picture.value
+        picture, curve, *_ = self._seen
+        return above(picture, curve) if curve else picture
 
 
 LABELS = {
