@@ -7,7 +7,7 @@ import torch
 
 from dsd_lab import ddim, load_prior
 from dsd_lab.cameras import HELD_OUT
-from dsd_lab.course import objects, objects_guidance, objects_mini, objects_mini_64
+from dsd_lab.course import objects, objects_guidance, objects_mini, objects_mini_64, reconstructions
 from dsd_lab.minis.train_judge import blur
 from dsd_lab.worlds import render
 
@@ -51,3 +51,23 @@ def test_on_the_network_all_methods_have_the_same_budget():
     assert objects_mini_64.STUDY.runs.items() <= runs.items()
     cfgs = [method.cfg for method, _, _ in objects_guidance.STUDY.runs.values()]
     assert sorted(set(cfgs)) == [1, 4, 7.5, 15] and objects.STUDY.yardstick is None
+
+
+def test_one_prior_s_reconstructions_are_made_anew_and_the_others_rows_stay(tmp_path, monkeypatch):
+    shipped, made = reconstructions.load(), []
+
+    def scenes(self, folder, identity, groups, *_):
+        made.extend(groups)
+        return [{"prior": p, "picture": n, "method": m, "new": True} for p, n, m in groups]
+
+    table = type(
+        "Table", (), {"scenes": scenes, "write": lambda self, facts, rows: done.extend(rows)}
+    )
+    done = []
+    monkeypatch.setattr(reconstructions, "TABLE", table())
+    reconstructions.measure(tmp_path, ["a network"])
+    assert {group[0] for group in made} == {"a network"} and len(made) == 2
+    kept = [row for row in shipped["rows"] if row["prior"] != "a network"]
+    assert done[:-2] == kept and all(row["new"] for row in done[-2:])
+    with pytest.raises(ValueError, match="unknown prior .network.; did you mean"):
+        reconstructions.measure(tmp_path, ["network"])
