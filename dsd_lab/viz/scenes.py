@@ -124,7 +124,7 @@ def orbit_viewer(
 def turning(
     scenes: Scene | Mapping[str, Scene] | Sequence[Scene],
     alt: str,
-    frames: int = 16,
+    frames: int = 12,
     size: int = 48,
     elevation: float = 20.0,
 ):
@@ -138,7 +138,7 @@ def turning(
     seen = [scene.images(around, size) for scene in named.values()]
     heads = [label for label in named if label]
     moments = [sheet({"": views}, heads, tile=1.6) for views in zip(*seen, strict=True)]
-    film = animated(moments, seconds=0.12, rest=0.12)
+    film = animated(moments, seconds=0.16, rest=0.16)
     if len(film) > FILM:
         raise ValueError(
             f"the film has {len(film) // 1000} kB; fewer scenes, frames or pixels keep it below "
