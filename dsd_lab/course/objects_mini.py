@@ -1,4 +1,4 @@
-"""The measurements of lesson 07 on a trained network: `python -m dsd_lab.course.objects_mini`.
+"""The measurements of lesson 08 on a trained network: `python -m dsd_lab.course.objects_mini`.
 
 Text to 3-D on `toybox-mini`, on prompts that no setting was chosen on; else as in
 `dsd_lab.course.objects`. A step costs a network's evaluations and the way back through an
