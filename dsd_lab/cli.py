@@ -399,6 +399,22 @@ def handout(
 
 
 @app.command()
+def book(
+    out: Annotated[Path, typer.Argument(help="The book's folder; an earlier book is replaced.")],
+    notebooks: Annotated[
+        Path | None, typer.Option(help="The folder of lessons; the course's if not given.")
+    ] = None,
+) -> None:
+    """Make a book of the lessons as they are stored: static pages, to be read without a network."""
+    from .course.book import build
+
+    page, warnings = build(notebooks or notebooks_folder(), out)
+    for warning in warnings:
+        typer.echo(warning, err=True)
+    typer.echo(page)
+
+
+@app.command()
 def grade(
     folder: Annotated[Path, typer.Argument(help="Holds the submitted notebooks, at any depth.")],
     seconds: Annotated[int, typer.Option(help="For each submission.")] = 120,

@@ -28,6 +28,13 @@ if "DSD_LAB_SHAPES" in os.environ:  # before the library is imported; see test_s
     install_import_hook("dsd_lab", "shape_checks.checked")
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests that passed have noted."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid} {name}: {value}")
+
+
 @pytest.fixture
 def small_world():
     """20 pictures of 8x8 with two labels: 12 warm and 8 cold, all distinct."""

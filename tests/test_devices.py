@@ -673,7 +673,7 @@ def figures_of_points(kit):
     drawn = [
         plots.field(prior, made, [int(made.t[2])], cond, 7.5),
         plots.ends(prior, cond, {"DDIM": made.final}),
-        landscapes({"one": Landscape(axis, -place[..., 0] ** 2, -place, start, start)}),
+        landscapes({"one": Landscape(axis, -(place[..., 0] ** 2), -place, start, start)}),
         interpolation(prior, cond, made, moment),
     ]
     return list(page.data[1].x), list(map(figures.png, drawn))
@@ -697,7 +697,10 @@ def figures_of_pictures_and_scenes(kit):
     run = distill_scene(kit.views, "a chair", SDS(), 0, 2, stages=TWO)
     watched = live.Live(0.0, RING, 8, notebook=False)
     film = views.turning(kit.scene, "it turns", frames=2, size=8).data
-    return list(map(figures.png, drawn[:-1])), film, live.as_png(watched.look(run))
+    shown = list(map(figures.png, drawn[:-1])), film, live.as_png(watched.look(run))
+    experiment = views.on_scene(lambda: run, RING, 8)
+    assert experiment.take() and experiment.seen().picture
+    return *shown, experiment.curves
 
 
 @pytest.fixture(autouse=True)

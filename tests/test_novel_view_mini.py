@@ -9,9 +9,11 @@ import torch
 from dsd_lab import Camera, ddim, input_view, load_prior
 from dsd_lab.metrics import distances
 from dsd_lab.minis.data import GIVEN
-from dsd_lab.minis.exams import FIRST, WANTED, exam_of
+from dsd_lab.minis.exams import FIRST, exam_of, wanted
 from dsd_lab.priors import MODELS
 from dsd_lab.worlds import make_toys, render
+
+WANTED = wanted(GIVEN)
 
 
 @pytest.fixture(scope="module")

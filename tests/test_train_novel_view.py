@@ -66,8 +66,8 @@ def assert_same_bits(one, other):
 
 
 def test_pairs_come_from_one_toy_and_the_pose_leads_from_given_to_wanted(task):
-    """Each row is found again among the toys' views: by its picture what is given, its toy's first;
-    by its latents the rest.
+    """Each row is found again among the toys' views: by its picture what is given, half of the time
+    its toy's first; by its latents the rest.
     """
     task, (vae, _) = changed(task, batch=400), task.networks()
     x0, (latents, pictures, pose, keep) = task.batch(task.encode(vae), generator_of(0))
@@ -78,9 +78,10 @@ def test_pairs_come_from_one_toy_and_the_pose_leads_from_given_to_wanted(task):
     assert given.values.max() < 1e-6 and wanted.values.max() < 1e-5
     torch.testing.assert_close(latents, unscaled[given.indices])  # as the network sees it
     assert torch.equal(given.indices // VIEWS, wanted.indices // VIEWS)
-    assert set(given.indices.tolist()) == {0, VIEWS, 2 * VIEWS}
+    first, any_view = (set(half.tolist()) for half in given.indices.split(200))
+    assert first == {0, VIEWS, 2 * VIEWS} and any_view == set(range(TOYS * VIEWS))
     found = list(zip(given.indices.tolist(), wanted.indices.tolist(), strict=True))
-    assert len(set(found)) == TOYS * VIEWS
+    assert len(set(found)) == TOYS * VIEWS**2
     cameras = [camera for row in DATA.cameras for camera in row]
     right = torch.cat([relative_pose(cameras[i], cameras[j]) for i, j in found])
     turned = torch.cat([relative_pose(cameras[j], cameras[i]) for i, j in found])

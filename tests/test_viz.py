@@ -1,5 +1,8 @@
+import asyncio
 import io
 import struct
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -427,6 +430,59 @@ def test_an_explorer_knows_its_controls(live):
     explorer.set(seed=5)
     assert repr(explorer) == "Explorer(seed, cfg)"
     assert len(draw.calls) == 2
+
+
+def test_a_copy_of_an_explorer_moves_alone(live):
+    explorer, draw = live
+    other = explorer.copy()
+    assert other.values == (2, 7.5) and len(draw.calls) == 1
+    assert other.set(seed=4) == "seed 4 & CFG 7.5"
+    assert explorer.values == (2, 7.5) and explorer.fact == "seed 2 & CFG 7.5"
+    levels = explore(
+        lambda t: (sheet({"a": [torch.zeros(3, 4, 4)]}), f"{t}"), t=t_control([9, 5, 1])
+    )
+    levels.set(t=1)
+    assert levels.copy().fact == "1" and levels.copy().set(t=9) == "9" and levels.fact == "1"
+
+
+def test_a_control_without_effect_is_grey_and_says_why():
+    def draw(method, t):
+        return sheet({"a": [torch.zeros(3, 4, 4)]}), f"{method} at {t}"
+
+    why = {"t": lambda values: "it draws its own" if values["method"] == "SDS" else ""}
+    controls = {"method": choice_control("method", ["SDS", "DSD"]), "t": t_control([9, 5, 1])}
+    explorer = explore(draw, greyed=why, **controls)
+    meant = t_control([9]).tooltip
+    assert controls["t"].disabled and controls["t"].tooltip == "it draws its own"
+    assert "t is grey: it draws its own" in explorer.children[2].value
+    explorer.set(method="DSD")
+    assert not controls["t"].disabled and controls["t"].tooltip == meant
+    assert explorer.children[2].value == "DSD at 5"
+    assert explorer.copy().set(method="SDS") == "SDS at 5" and not controls["t"].disabled
+
+
+def test_a_slow_picture_is_quick_first_and_sharp_when_the_slider_rests():
+    drawn = []
+
+    def draw(seed, kind="sharp"):
+        drawn.append((kind, seed))
+        time.sleep(0.06 if kind == "sharp" else 0)
+        return sheet({"a": [torch.zeros(3, 4, 4)]}), f"{kind} {seed}"
+
+    explorer = explore(draw, cache=0, quick=partial(draw, kind="quick"), seed=seed_control(0))
+
+    async def drag():
+        for seed in (1, 2, 3):
+            explorer.controls["seed"].value = seed
+            await asyncio.sleep(0.1)  # longer than it waits for a newer value
+        assert drawn[1:] == [("quick", 1), ("quick", 2), ("quick", 3)]
+        await asyncio.sleep(0.3)
+        assert drawn[4:] == [("sharp", 3)]
+        explorer.controls["seed"].value = 4
+        await asyncio.sleep(0.05)
+        assert explorer.fact == "sharp 4"  # whoever asks gets no quick one
+
+    asyncio.run(drag())
 
 
 def test_the_controls_have_their_ranges():

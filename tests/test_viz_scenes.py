@@ -148,6 +148,18 @@ def test_the_viewer_changes_size_and_what_it_shows(lump):
     assert "Error" not in viewer.fact
 
 
+def test_a_coarse_look_is_as_large_and_repeats_its_pixels(lump):
+    sharp, coarse = (scenes.look_from(lump, 30, 20, 96, coarse=c)[0] for c in (False, True))
+    assert png(sharp) != png(coarse)
+    assert (sharp.get_size_inches() == coarse.get_size_inches()).all()
+    shown = coarse.axes[0].images[0].get_array()
+    few = np.asarray(scenes.look_from(lump, 30, 20, 48)[0].axes[0].images[0].get_array())
+    assert np.array_equal(shown, few.repeat(2, 0).repeat(2, 1))
+    assert png(scenes.look_from(lump, 30, 20, 32, coarse=True)[0]) == png(
+        scenes.look_from(lump, 30, 20, 32)[0]
+    )
+
+
 def test_several_scenes_stand_side_by_side_under_their_names(lump):
     empty = Scene(GridField(3))
     with torch.no_grad():

@@ -7,6 +7,7 @@ versions and seconds. The studies' folders are kept where the command is told, s
 and goes on.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..checks import choice
 from ..methods import ASD, DSD, SDS, VARIANTS
 from ..metrics import Estimate, JudgeNetwork, kid, load_judge, precision_recall
-from ..priors import load_prior
+from ..priors import Prior, load_prior
 from ..studies import Grid, Setting, Study, Summary, study, summarise
 from ..worlds import PictureWorld
 from .measured import Table, Workers
@@ -80,23 +81,45 @@ def measure(
     workers: Workers = None,
 ) -> None:
     """Run the three studies, or what they still lack, and write family.json."""
-    wanted = [choice("study", name, GRIDS) for name in only or GRIDS]
-    prior, judge = load_prior("icons", size=32), load_judge("icons")
-    content = {} if len(wanted) == len(GRIDS) else TABLE.load()
+    prior = load_prior("icons", size=32)
+    run(TABLE, "icons, 32 px", prior, GRIDS, ["family"], folder, only, workers)
+
+
+def run(
+    table: Table,
+    about: str,
+    prior: Prior,
+    grids: Mapping[str, Grid],
+    judging: Sequence[str],
+    folder: Path,
+    only: Sequence[str] | None = None,
+    workers: int | None = None,
+) -> None:
+    """Run studies on a prior of drawings, those in `only` or all, and write their table.
+
+    judging: the studies whose samples the judge sees, too.
+    """
+    wanted = [choice("study", name, grids) for name in only or grids]
+    judge, content = load_judge("icons"), {} if len(wanted) == len(grids) else table.load()
     for name in wanted:
-        done = study(prior, GRIDS[name], folder / name, executor=workers)
+        done = study(prior, grids[name], folder / name, executor=workers)
         if not done.finished:
             typer.echo("not complete; the same command goes on")
             raise typer.Exit(1)
-        by = judge if name == "family" else None
+        by = judge if name in judging else None
         content[name] = [asdict(s) for s in summarise(folder / name, by)]
         if by:
-            content["judged"] = judged(done, prior.world, by)
+            content[of_judged(name)] = judged(done, prior.world, by)
     # in all calls, if it was stopped between
-    rows = [row for name in GRIDS for row in content[name]]
+    rows = [row for name in grids for row in content.get(name, ())]
     seconds = sum(row["seconds"] * row["prompts"] * row["seeds"] for row in rows)
     content.pop("about", None)
-    TABLE.write({"prior": "icons, 32 px", "seconds": round(seconds)}, **content)
+    table.write({"prior": about, "seconds": round(seconds)}, **content)
+
+
+def of_judged(name: str) -> str:
+    """Under which name a table has what the judge says of a study."""
+    return "judged" if name == "family" else f"{name}, judged"
 
 
 def judged(done: Study, world: PictureWorld, judge: JudgeNetwork) -> dict[str, dict[str, Estimate]]:
@@ -116,20 +139,23 @@ def judged(done: Study, world: PictureWorld, judge: JudgeNetwork) -> dict[str, d
     return found
 
 
-def load() -> dict:
-    """family.json: {"about": ..., for each study its `Summary`s by label, best first, and "judged":
-    for each method of the family what `judged` returns}.
+def load(table: Table = TABLE) -> dict:
+    """A table: {"about": ..., for each study its `Summary`s by label, best first, and "judged": for
+    each method of the family what `judged` returns}.
     """
-    content = TABLE.load()
-    found = content.pop("judged", {})
+    content = table.load()
+    found = {name: content.pop(name) for name in [*content] if name.endswith("judged")}
 
-    def summary(row):
-        return Summary(**{k: Estimate(*v) if isinstance(v, list) else v for k, v in row.items()})
+    def estimates(row):
+        return {k: Estimate(*v) if isinstance(v, list) else v for k, v in row.items()}
 
     return {
         "about": content.pop("about"),
-        "judged": {m: {k: Estimate(*v) for k, v in row.items()} for m, row in found.items()},
-        **{name: {r["label"]: summary(r) for r in rows} for name, rows in content.items()},
+        **{name: {m: estimates(row) for m, row in rows.items()} for name, rows in found.items()},
+        **{
+            name: {row["label"]: Summary(**estimates(row)) for row in rows}
+            for name, rows in content.items()
+        },
     }
 
 

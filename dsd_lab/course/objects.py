@@ -15,13 +15,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
+from torch import Tensor
 
+from ..cameras import HELD_OUT
 from ..distill.scenes import SCENE_DSD
 from ..files import write_file
 from ..methods import ASD, DSD, SDI, SDS, ConsistentODE, Method
-from ..metrics import judge_views
+from ..metrics import bootstrap, judge_views, load_judge
 from ..priors import load_prior
+from ..sampling import ddim
 from ..scene import Scene
 from ..tasks import text_to_3d
 from ..viz.pictures import sheet, small_png
@@ -35,7 +39,9 @@ class Study(Table):
     """Objects of several methods from the same seeds, and the table that is made of them.
 
     prior: by name; about: it in words. runs: by label a method, the steps for which a target is
-    held, and seeds. settings: as in `text_to_3d`, for all.
+    held, and seeds. settings: as in `text_to_3d`, for all. yardstick: steps and guidance of DDIM's
+    pictures from the same cameras and seeds, each denoised alone; where it is given, the judge of
+    toys names all views.
     """
 
     prior: str = "toybox"
@@ -44,6 +50,7 @@ class Study(Table):
     runs: Mapping[str, tuple[Method, int, Sequence[int]]] = field(default_factory=dict)
     steps: int = 400
     settings: Mapping[str, object] = field(default_factory=dict)
+    yardstick: tuple[int, float] | None = None
 
     @property
     def picture(self) -> Path:
@@ -56,19 +63,38 @@ class Study(Table):
         how = {"refresh": refresh, "progress": progress, **self.settings}
         return text_to_3d(load_prior(self.prior), prompt, method, seed, self.steps, **how)
 
+    def sample(self, prompt: str, seeds: Sequence[int]) -> Tensor:
+        """The yardstick: what DDIM makes for the held-out cameras, (seeds, V, 3, 64, 64)."""
+        prior, pictures = load_prior(self.prior), []
+        for seed in seeds:
+            cond = prior.condition(prompt, camera=HELD_OUT)
+            path = ddim(prior, prior.noise([seed] * len(HELD_OUT)), cond, *self.yardstick)
+            pictures.append(path.images.cpu())
+        return torch.stack(pictures)
+
+    def judged(self, prompt: str, views: Tensor) -> dict:
+        """What views (seeds, V, 3, H, W) are worth; named: the share that the judge of toys takes
+        for the prompt, with its interval over seeds.
+        """
+        report = asdict(judge_views(views, load_prior(self.prior).world, prompt))
+        if self.yardstick is None:
+            return report
+        right = load_judge("toybox").named(views.flatten(0, 1), prompt)
+        return report | {"named": bootstrap(right.reshape(views.shape[:2]).double().mean(1))}
+
     def measure(
         self,
         folder: Annotated[Path | None, typer.Argument(help="Where the objects are kept.")] = None,
         workers: Workers = None,
     ) -> None:
         """Make what is still missing, judge everything, and write the table and the picture."""
-        prior, looks = load_prior(self.prior), {}
+        looks = {}
 
         def judge(prompt, label, views):
             looks[f"{prompt}\n{label}"] = views[:, SHOWN].flatten(0, 1)
-            method, refresh, _ = self.runs[label]
+            method, refresh, _ = self.runs.get(label, (label, None, None))
             about = {"prompt": prompt, "method": label, "settings": str(method), "refresh": refresh}
-            return about | asdict(judge_views(views, prior.world, prompt))
+            return about | self.judged(prompt, views)
 
         identity = {
             "prior": self.prior,
@@ -80,9 +106,15 @@ class Study(Table):
         }
         groups = {(p, label): run[2] for p in self.prompts for label, run in self.runs.items()}
         rows = self.scenes(folder, identity, groups, self.distil, judge, workers=workers)
-        self.write({"prior": self.about, "steps": self.steps, "judged": JUDGED}, rows=rows)
-        heads = [f for seed in max(groups.values(), key=len) for f in (f"seed {seed}", "behind")]
-        figure = sheet(looks, heads, "Each object from two held-out cameras", prior.world.credit)
+        seeds, facts = max(groups.values(), key=len), {"steps": self.steps, "judged": JUDGED}
+        if self.yardstick is not None:
+            rows += [judge(prompt, "DDIM", self.sample(prompt, seeds)) for prompt in self.prompts]
+            steps, cfg = self.yardstick
+            facts["yardstick"] = f"DDIM, {steps} steps, cfg {cfg:g}, each view alone"
+        self.write({"prior": self.about, **facts}, rows=rows)
+        heads = [f for seed in seeds for f in (f"seed {seed}", "behind")]
+        credit = load_prior(self.prior).world.credit
+        figure = sheet(looks, heads, "Each object from two held-out cameras", credit)
         write_file(self.picture, small_png(figure))
 
 

@@ -4,7 +4,7 @@ On the exact priors of new views, the one that denoises each view alone and the 
 seeds of each method, from pictures that leave three objects open, and from one of a toy that the
 priors do not know. No setting was chosen on these. Each scene is kept as it comes, so the command
 can be stopped and goes on. What they come to is written to reconstructions.json beside this file,
-with the command, versions and seconds.
+with the command, versions and seconds. `--only "a network"` makes the rows of one prior anew.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from ..cameras import HELD_OUT, Camera
+from ..checks import choice
 from ..inputs import InputView, input_view
 from ..methods import ASD, SDI, SDS, ConsistentODE
 from ..metrics import judge_reconstructed_views
@@ -64,9 +65,14 @@ def distil(
 
 def measure(
     folder: Annotated[Path | None, typer.Argument(help="Where the scenes are kept.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A prior, by what it is called here; the rows of the others stay."),
+    ] = None,
     workers: Workers = None,
 ) -> None:
     """Make what is still missing, judge everything, and write reconstructions.json."""
+    wanted = [choice("prior", name, PRIORS | NETWORK) for name in only or PRIORS | NETWORK]
     pictures = {n: picture(load_prior("toybox-novel-view"), n) for n in (*TWINS, *UNKNOWN)}
     views = {name: view for name, (view, _) in pictures.items()}
     truth = {name: render(toys, HELD_OUT, 64).rgb for name, (_, toys) in pictures.items()}
@@ -83,12 +89,14 @@ def measure(
         for name in UNKNOWN
         for label in ("SDS", "DSD")
     }
+    groups = {group: seeds for group, seeds in groups.items() if group[0] in wanted}
     identity = {"steps": STEPS, "runs": {label: str(method) for label, (method, _) in RUNS.items()}}
     cameras = (*HELD_OUT, CAMERA)
     made = partial(distil, views)
     rows = TABLE.scenes(folder, identity, groups, made, judge, cameras, workers)
     facts = {"priors": PRIORS | NETWORK, "camera": str(CAMERA), "steps": STEPS, "judged": JUDGED}
-    TABLE.write(facts, rows=rows)
+    kept = load()["rows"] if only else []
+    TABLE.write(facts, rows=[row for row in kept if row["prior"] not in wanted] + rows)
 
 
 load = TABLE.load

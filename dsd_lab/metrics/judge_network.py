@@ -100,12 +100,13 @@ def label_accuracy(
 
 @lru_cache
 def load_judge(world: str | Path = "icons") -> JudgeNetwork:
-    """The judge of a world, "icons", or one in a folder that `python -m dsd_lab.minis.train_judge`
-    wrote, in float32. Raises ValueError if it is not there, or does not match its checksums.
+    """The judge of a world, "icons" or "toybox", or one in a folder that `python -m
+    dsd_lab.minis.train_judge` wrote, in float32. Raises ValueError if it is not there, or does not
+    match its checksums.
     """
     folder = MODELS / f"{world}-judge"
     folder = folder if folder.is_dir() else expanded(world)
-    remedy = "python -m dsd_lab.minis.train_judge icons"
+    remedy = f"python -m dsd_lab.minis.train_judge {world}"
     config, weights = (
         read_shipped(folder / name, folder / CHECKSUMS, remedy) for name in (CONFIG, WEIGHTS)
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from tqdm import tqdm
 
-from ..cameras import Camera, orbit
+from ..cameras import Camera, orbit, sample_cameras
+from ..draws import generator_of
 from ..inputs import input_view
 from ..metrics import distances, mean_pairwise, precision_recall
 from ..metrics.sets import FEWEST
@@ -26,14 +28,13 @@ from ..sampling import ddim
 from ..scene.fit import psnr
 from ..threads import one_thread
 from ..viz.pictures import sheet
-from ..worlds import make_toys, render, toy_shop
+from ..worlds import Toys, make_toys, render, toy_shop
 from ..worlds.toybox.world import COLOURS, KINDS, colour_and_kind, held_out_pairs, without_held_out
 from .data import GIVEN
 from .judge import COLOUR_NUMBER, VIEWS, Judge, Verdict
 
 NEAR_COPY = 0.05  # RMSE under which a sample counts as a copy of a training picture
 UNSEEN = 16  # toys a kind, each colour twice, that no training has seen: the judge's
-WANTED = orbit(4, 20.0, start=45.0)  # front right, back right, back left, front left
 FIRST, TOYS = 200, 2  # seeds that no training has used, and toys a kind
 BAR = {"desc": "samples", "leave": False, "disable": None}  # of progress, on a terminal only
 
@@ -250,42 +251,67 @@ def one_object(seen: Seen) -> Tensor:
 
 
 class NovelViewExam(Exam):
-    """Samples of new views, (N, S, 4, 3, H, W), of toys that were never trained on, given from
-    `GIVEN` and wanted from `WANTED`. PSNR in decibels, against the true views.
+    """Samples of new views, (N, 2, S, 4, 3, H, W), of toys that were never trained on, given from
+    `GIVEN` and then from a camera of its own each. Wanted are four around, 45 degrees to either
+    side of the given one and of the opposite one, 20 degrees above. PSNR in decibels, against the
+    true views.
 
     psnr: of the samples. same_psnr: of the given picture in the place of every view, and known_psnr
     of the training's toy of that kind that is most like the picture: what not turning, and only
     remembering, would give. view: share of samples that are nearest to the view wanted, of the four
     of their toy. near, behind: distance between the samples of two seeds, from the two cameras on
-    the seen side and the two on the unseen side, where more is open. reconstruction: PSNR of the
-    autoencoder.
+    the seen side and the two on the unseen side, where more is open. any_psnr and so on: the same,
+    given from any camera. reconstruction: PSNR of the autoencoder.
     """
 
     card = "novel_view.md.jinja"
     cfg = 2.0
     seeds = (0, 1)
 
+    def __init__(self, prior: Prior):
+        super().__init__(prior)
+        kinds = [kind for kind in KINDS for _ in range(TOYS)]
+        self.toys = make_toys(kinds, [*range(FIRST, FIRST + TOYS)] * len(KINDS))
+        self.cameras = [(GIVEN, own) for own in sample_cameras(len(kinds), generator_of(FIRST))]
+
     @cached_property
     def views(self) -> Tensor:
-        """The toys' pictures, the given one first: (N, 1 + 4, 3, H, W)."""
-        kinds = [kind for kind in KINDS for _ in range(TOYS)]
-        return self._rendered(make_toys(kinds, [*range(FIRST, FIRST + TOYS)] * len(KINDS)))
+        """Of the toys, from each given camera: the given view and the wanted ones, (N, 2, 1 + 4, 3,
+        H, W).
+        """
+        pairs = ((self.toys.subset([i]), own) for i, own in enumerate(self.cameras))
+        return torch.stack([self._rendered(toy, own)[0] for toy, own in pairs])
 
-    def _rendered(self, toys) -> Tensor:
-        return render(toys, (GIVEN, *WANTED), self.prior.picture_size).rgb
+    def _rendered(self, toys: Toys, cameras: Sequence[Camera]) -> Tensor:
+        """What each of the cameras is given and asked for, (N, C, 1 + 4, 3, H, W)."""
+        views = [view for camera in cameras for view in (camera, *wanted(camera))]
+        return render(toys, views, self.prior.picture_size).rgb.unflatten(1, (len(cameras), -1))
 
     def sample(self, steps, cfg):
-        prior, shape = self.prior, (len(self.seeds), len(WANTED))
-        noise, samples = prior.noise([seed for seed in self.seeds for _ in WANTED]), []
-        for picture in tqdm(self.views[:, 0], **BAR):
-            given = input_view(picture, GIVEN, prior.picture_size)
-            cond = prior.condition(given, camera=WANTED * len(self.seeds))
+        prior, shape = self.prior, (len(self.seeds), 4)
+        noise, samples = prior.noise([seed for seed in self.seeds for _ in range(4)]), []
+        pictures, cameras = self.views[:, :, 0].flatten(0, 1), chain.from_iterable(self.cameras)
+        for picture, camera in zip(tqdm(pictures, **BAR), cameras, strict=True):
+            given = input_view(picture, camera, prior.picture_size)
+            cond = prior.condition(given, camera=wanted(camera) * len(self.seeds))
             samples.append(ddim(prior, noise, cond, steps, cfg).images.cpu().unflatten(0, shape))
-        return torch.stack(samples)
+        return torch.stack(samples).unflatten(0, (-1, 2))
 
     def judge(self, samples):
-        given, true = self.views[:, 0], self.views[:, 1:]
-        toys, seeds, views = samples.shape[:3]
+        front, other = (self._judged(samples[:, k], self.views[:, k], k) for k in range(2))
+        return {
+            "toys": len(samples),
+            "samples": samples[:, 0, ..., 0, 0, 0].numel(),
+            **front,
+            **{f"any_{name}": value for name, value in other.items()},
+            "reconstruction": reconstruction(self.prior, self.views[:, 0, 0]),
+        }
+
+    def _judged(self, samples: Tensor, views: Tensor, which: int) -> dict[str, float]:
+        """The numbers of samples (N, S, 4, 3, H, W) of views (N, 1 + 4, 3, H, W), from the given
+        cameras of that number.
+        """
+        given, true = views[:, 0], views[:, 1:]
         pairs = zip(samples, true, strict=True)
         nearest = torch.stack([distances(s.flatten(0, 1), t).argmin(1) for s, t in pairs])
 
@@ -293,38 +319,42 @@ class NovelViewExam(Exam):
             return float(psnr(views.flatten(0, 1), true.flatten(0, 1)).mean())
 
         return {
-            "toys": toys,
-            "samples": nearest.numel(),
-            "psnr": sum(decibels(samples[:, k]) for k in range(seeds)) / seeds,
+            "psnr": sum(map(decibels, samples.unbind(1))) / samples.shape[1],
             "same_psnr": decibels(given[:, None].expand_as(true)),
-            "known_psnr": decibels(self._remembered(given)),
-            "view": share(nearest.unflatten(1, (seeds, views)) == torch.arange(views)),
+            "known_psnr": decibels(self._remembered(given, which)),
+            "view": share(nearest.unflatten(1, (-1, 4)) == torch.arange(4)),
             "near": mean_within(by_view(samples[:, :, [0, 3]])),
             "behind": mean_within(by_view(samples[:, :, [1, 2]])),
-            "reconstruction": reconstruction(self.prior, given),
         }
 
-    def _remembered(self, given: Tensor) -> Tensor:
+    def _remembered(self, given: Tensor, which: int) -> Tensor:
         """The wanted views of the training's toy of each kind that is most like the given picture:
         (N, 4, 3, H, W).
         """
-        toys, views = toy_shop().toys, []
-        for pictures, kind in zip(given.split(TOYS), KINDS, strict=True):
-            alike = [i for i, other in enumerate(toys.kinds) if other == kind]
-            known = self._rendered(toys.subset(alike))
-            views.append(known[distances(pictures, known[:, 0]).argmin(1), 1:])
-        return torch.cat(views)
+        known, views = toy_shop().toys, []
+        for picture, kind, cameras in zip(given, self.toys.kinds, self.cameras, strict=True):
+            alike = known.subset([i for i, other in enumerate(known.kinds) if other == kind])
+            seen = self._rendered(alike, cameras[which : which + 1])[:, 0]
+            views.append(seen[distances(picture[None], seen[:, 0]).argmin(), 1:])
+        return torch.stack(views)
 
     def sheet(self, samples, credit):
-        """A row a kind: the given picture, the true views, and the first seed's."""
-        gap = torch.ones_like(self.views[0, 0])
-        rows = {
-            kind: [self.views[i, 0], gap, *self.views[i, 1:], gap, *samples[i, 0]]
-            for kind, i in zip(KINDS, range(0, len(samples), TOYS), strict=True)
-        }
-        turns = [f"{camera.azimuth % 360:g}°" for camera in WANTED]
-        title = "Given; the true views; the network's"
-        return sheet(rows, ["given", "", *turns, "", *turns], title, credit, tile=0.6)
+        """A row a kind: the given picture, the true views and the first seed's, from in front and
+        from a camera of its own.
+        """
+        gap, rows = torch.ones_like(self.views[0, 0, 0]), {}
+        for i in range(0, len(samples), TOYS):
+            tiles = zip(self.views[i], samples[i, :, 0], strict=True)
+            parts = ([given, *true, gap, *own, gap] for (given, *true), own in tiles)
+            rows[self.toys.kinds[i]] = [*chain.from_iterable(parts)][:-1]
+        heads = ["given", "true", "", "", "", "", "network's", "", "", "", ""] * 2
+        title = "Given, from in front and from any camera; the true views; the network's"
+        return sheet(rows, heads[:-1], title, credit, tile=0.5)
+
+
+def wanted(given: Camera) -> tuple[Camera, ...]:
+    """The four cameras that an exam asks for: to either side of the given one, and behind."""
+    return orbit(4, 20.0, start=given.azimuth + 45.0)
 
 
 def sample(

@@ -1,14 +1,15 @@
 """The task of a novel-view mini: a small network like Zero-1-to-3, from pairs of views of one toy.
 
-A toy is given as it looks from in front, another view is wanted, and the camera is relative to the
-given one. The UNet starts as one that makes toys from text and camera, as Zero-1-to-3's started as
-Stable Diffusion's; it learns together with the image encoder and the projection.
+A toy is given as one camera sees it, half of the time from in front; another view is wanted, and
+its camera is relative to the given one. The UNet starts as one that makes toys from text and
+camera, as Zero-1-to-3's started as Stable Diffusion's; it learns together with the image encoder
+and the projection.
 """
 
 import copy
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -81,8 +82,9 @@ class NovelView:
 
     @cached_property
     def pose(self) -> Tensor:
-        """Of each view, relative to its toy's given one: (N, V, 4)."""
-        return torch.stack([relative_pose(cameras[0], cameras) for cameras in self.data.cameras])
+        """Of the wanted view, the last index, relative to the given one: (N, V, V, 4)."""
+        turned = cache(lambda views: torch.stack([relative_pose(view, views) for view in views]))
+        return torch.stack([turned(tuple(cameras)) for cameras in self.data.cameras])
 
     def networks(self) -> tuple[AutoencoderKL, FromPictures]:
         """The autoencoder and the network of new views before training."""
@@ -115,17 +117,18 @@ class NovelView:
     def batch(
         self, latents: tuple[Tensor, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """x0 of the wanted views; of the given ones latents and pictures; pose; and keep (B,), 0
-        where the condition is left out.
+        """x0 of the wanted views; of the given ones, half of them the first, latents and pictures;
+        pose; and keep (B,), 0 where the condition is left out.
         """
         unscaled, scaled = latents
         toys, views = self.data.pixels.shape[:2]
         toy = torch.randint(toys, (self.recipe.batch,), generator=generator)
-        wanted = torch.randint(views, (len(toy),), generator=generator)
+        given, wanted = torch.randint(views, (2, len(toy)), generator=generator)
+        given[: len(toy) // 2] = 0
         keep = (torch.rand(len(toy), generator=generator) >= self.recipe.drop).float()
-        pictures = self.data.pixels[toy, 0].float() / 255
-        given = unscaled[toy, 0], pictures, self.pose[toy, wanted], keep
-        return scaled[toy, wanted], given
+        pictures = self.data.pixels[toy, given].float() / 255
+        told = unscaled[toy, given], pictures, self.pose[toy, given, wanted], keep
+        return scaled[toy, wanted], told
 
     def assemble(self, network: FromPictures, vae: AutoencoderKL, name: str) -> NovelViewPrior:
         """The prior of copies of the networks."""

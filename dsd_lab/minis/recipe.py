@@ -65,5 +65,5 @@ RECIPES = {
     "icons": Recipe(),
     "toybox": Recipe(**_TOYS, steps=5000, min_snr=None),
     "toybox-multi-view": Recipe(**_TOYS, steps=6000, lr=8e-4, min_snr=None, start="toybox-mini"),
-    "toybox-novel-view": Recipe(**_TOYS, steps=4000, start="toybox-mini"),
+    "toybox-novel-view": Recipe(**_TOYS, steps=8000, min_snr=None, start="toybox-mini"),
 }

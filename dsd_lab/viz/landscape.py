@@ -10,6 +10,8 @@ from torch import Tensor
 from . import style
 from .style import COLOURS, INK
 
+DASHES = ("-", "--", ":", "-.")  # for those who tell no colours apart
+
 
 class Landscape(NamedTuple):
     """A height over the plane on a square grid, and what climbs it.
@@ -57,14 +59,18 @@ def curves(
     x_label: str,
     y_label: str,
     marks: Sequence[float] = (),
+    size: tuple[float, float] = (7.2, 3.0),
+    colours: Sequence[str] = COLOURS,
 ) -> Figure:
-    """Curves over one axis, with their names; dotted lines where the marks are."""
-    figure = Figure(figsize=(7.2, 3.0))
+    """Curves over one axis, with their names, each dashed in its own way; dotted lines where the
+    marks are. size: in inches.
+    """
+    figure = Figure(figsize=size)
     axes = figure.subplots()
     for mark in marks:
         axes.axvline(mark, color="0.6", lw=0.9, ls=":")
     for k, (name, y) in enumerate(ys.items()):
-        axes.plot(x, y, color=COLOURS[k], lw=2, label=name)
+        axes.plot(x, y, DASHES[k % len(DASHES)], color=colours[k], lw=2, label=name)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set(xlabel=x_label, ylabel=y_label, xlim=(x[0], x[-1]))
     figure.tight_layout(pad=0.6)

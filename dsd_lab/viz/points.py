@@ -108,7 +108,7 @@ def _trajectories(
     """`trajectories` as a still."""
     figure = Figure(figsize=(5.2, 5.2), dpi=100)
     axes = figure.add_axes((0.07, 0.06, 0.9, 0.87))
-    shade(axes, prior, 0, cond, limit)
+    shade(axes, density(prior, 0, cond, limit)[1], limit)
     axes.set_title(title, fontsize=10)
     for (name, path), dash in zip(
         paths.items(), itertools.cycle(("-", ":", "--", "-.")), strict=False
@@ -121,11 +121,11 @@ def _trajectories(
     return figure
 
 
-def shade(axes, prior: GaussianMixture, t: int, cond: Condition | None, limit: float) -> None:
-    """p_t in grey on matplotlib axes from -limit to limit, by its square root so that faint parts
-    show.
+def shade(axes, p: Tensor, limit: float) -> None:
+    """A density (n, n) in grey on matplotlib axes from -limit to limit, by its square root so that
+    faint parts show.
     """
-    p = density(prior, t, cond, limit)[1].sqrt()
+    p = p.sqrt()
     axes.imshow(
         p,
         origin="lower",
@@ -220,8 +220,9 @@ def _side_by_side(
     """A panel a name over the condition's density, filled by `draw(panel, name)`."""
     figure = Figure(figsize=(width * len(names), width + 0.2), dpi=100)
     panels = figure.subplots(1, len(names), squeeze=False)[0]
+    p = density(prior, 0, cond, limit)[1]
     for panel, name in zip(panels, names, strict=True):
-        shade(panel, prior, 0, cond, limit)
+        shade(panel, p, limit)
         draw(panel, name)
         panel.set(xticks=[], yticks=[])
         panel.set_title(name, fontsize=10)

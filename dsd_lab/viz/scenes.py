@@ -2,7 +2,8 @@
 is asked to look from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import ipywidgets as widgets
 import numpy as np
@@ -15,16 +16,19 @@ from torch import Tensor
 
 from ..cameras import Camera, check_cameras, orbit, project, rays
 from ..checks import choice
+from ..distill import SceneRun
 from ..metrics import JANUS, Estimate
+from ..scene import GridField
 from ..scene.render import Rendering, composite, transmittance
 from ..scene.scene import Scene
 from . import style
 from .controls import WIDE, choice_control, explore
 from .interpolation import animated
+from .live import Experiment
 from .pictures import TILE, sheet, show_moving
 from .style import COLOURS, INK, SOFT
 
-SETTLE = 0.05  # seconds that a viewer waits for a slider's newest value
+COARSE = 48  # pixels a side, at most, of what a viewer shows while a slider moves
 FILM = 300_000  # bytes of a GIF, at most, so that notebooks stay small
 LOOKS = ("colour", "opacity", "depth", "normals")
 
@@ -71,20 +75,26 @@ def look_from(
     elevation: float,
     size: int = 96,
     shows: str = "colour",
+    coarse: bool = False,
 ) -> tuple[Figure, str]:
     """Scenes rendered now from one camera, side by side, and how much of its picture each covers.
 
-    shows: one of LOOKS. Raises ValueError for another, or for no scenes.
+    shows: one of LOOKS. coarse: render fewer pixels, at most `COARSE` a side where that divides
+    size, and repeat them. Raises ValueError for another look, or for no scenes.
     """
     choice("look", shows, LOOKS)
     named, camera = _named(scenes), Camera(azimuth, elevation)
-    seen = [scene.render(camera, size, normals=shows == "normals") for scene in named.values()]
+    factor = next(k for k in range(1, size + 1) if size % k == 0 and size // k <= COARSE)
+    few = size // factor if coarse else size
+    seen = [scene.render(camera, few, normals=shows == "normals") for scene in named.values()]
     cover = ", ".join(
         f"{label} {r.opacity.mean():.0%}".strip() for label, r in zip(named, seen, strict=True)
     )
-    figure = sheet(
-        {"": [looks(r)[shows][0] for r in seen]}, [label for label in named if label], tile=2.4
-    )
+    tiles = [looks(r)[shows][0] for r in seen]
+    tiles = [
+        tile.repeat_interleave(size // few, 1).repeat_interleave(size // few, 2) for tile in tiles
+    ]
+    figure = sheet({"": tiles}, [label for label in named if label], tile=2.4)
     place = f"azimuth {camera.azimuth:.0f}, elevation {camera.elevation:.0f}"
     return figure, f"{place}; of the picture is covered: {cover}"
 
@@ -97,23 +107,29 @@ def orbit_viewer(
     shows: str = "colour",
 ):
     """A live viewer of one or more scenes: moving a slider renders them anew, so it also follows a
-    scene that changes. Of the values that a drag goes through, the newest is drawn.
+    scene that changes. Of the values that a drag goes through, the newest is drawn: coarsely
+    where that is much faster, and sharply once the slider rests.
 
     scenes: one, or several side by side, {label: scene}. size: pixels a side to begin with. Returns
     a `controls.Explorer` with controls azimuth, elevation, size and shows; `.refresh()` draws again
     after a scene has changed.
     """
-    named = _named(scenes)
+    look, degrees = partial(look_from, _named(scenes)), "degrees around the scene: 0 is its front"
     return explore(
-        lambda azimuth, elevation, size, shows: look_from(named, azimuth, elevation, size, shows),
+        look,
         cache=0,
-        settle=SETTLE,
-        azimuth=widgets.IntSlider(azimuth, -180, 180, 5, description="azimuth", **WIDE),
-        elevation=widgets.IntSlider(elevation, -90, 90, 5, description="elevation", **WIDE),
+        quick=partial(look, coarse=True),
+        azimuth=widgets.IntSlider(
+            azimuth, -180, 180, 5, description="azimuth", tooltip=degrees, **WIDE
+        ),
+        elevation=widgets.IntSlider(
+            elevation, -90, 90, 5, description="elevation", tooltip="degrees up", **WIDE
+        ),
         size=widgets.SelectionSlider(
             options=sorted({32, 64, 96, 128, 192, size}),
             value=size,
             description="size",
+            tooltip="pixels a side",
             continuous_update=False,
             **WIDE,
         ),
@@ -174,6 +190,34 @@ def seen_from(scenes: Mapping[str, Tensor], title: str = "") -> Figure:
     figure.tight_layout(rect=(0, 0, 1, 0.93 if title else 1))
     style.title(figure, title)
     return figure
+
+
+def on_scene(
+    begin: Callable[[], SceneRun],
+    cameras: Sequence[Camera] = orbit(4),
+    size: int = 64,
+    credit: str = "",
+) -> Experiment:
+    """A run on a scene, seen from some cameras in pictures of `size` pixels.
+
+    begin: makes the run, at the first step: a method may first follow a path for each view, which
+    takes a moment, and until then the empty scene is shown.
+    """
+    runs: list[SceneRun] = []
+
+    def steps():
+        runs.append(begin())
+        yield from runs[0]
+
+    def look():
+        scene = runs[0].scene if runs else Scene(GridField(8))
+        fact = f"step {runs[0].index} of {runs[0].steps}" if runs else "about to begin"
+        return views_grid({"": scene.images(cameras, size)}, cameras, credit=credit, tile=1.1), fact
+
+    def measure(step):
+        return {"t / 999": step.t.double().mean() / 999, "not white": 1 - step.images.mean()}
+
+    return Experiment(steps(), look, measure)
 
 
 @style.theme()

@@ -36,6 +36,17 @@ def captioned(picture: bytes, text: str) -> bytes:
     return buffer.getvalue()
 
 
+def above(upper: bytes, lower: bytes) -> bytes:
+    """Two pictures (PNG), one above the other on white, as PNG."""
+    parts = [Image.open(io.BytesIO(part)).convert("RGB") for part in (upper, lower)]
+    size = max(part.width for part in parts), sum(part.height for part in parts)
+    page, buffer = Image.new("RGB", size, "white"), io.BytesIO()
+    for part, top in zip(parts, (0, parts[0].height), strict=True):
+        page.paste(part, (0, top))
+    page.save(buffer, "png")
+    return buffer.getvalue()
+
+
 def with_still(bundle: dict | None, png: bytes | None, alt: str) -> tuple[dict, dict]:
     """A mime bundle with a PNG in it, if there is one to show and anything to show it beside, and
     its metadata, which say in words what the PNG shows.

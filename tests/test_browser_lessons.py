@@ -1,0 +1,231 @@
+"""The lessons in JupyterLab, in headless Chromium: cells run, controls move, pictures follow.
+
+Needs Chromium and playwright (`pip install -e .[test]`), and is skipped without. Pictures of the
+explorers, and of a page where a test failed, and the milliseconds from each control's move to its
+picture are kept in `.pytest_cache/d/browser`; the run prints them, too.
+"""
+
+import ast
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from test_browser import CHROMIUM
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright on this machine")
+LESSONS = Path(__file__).parents[1] / "notebooks"
+WHOLE = ("00", "03", "07", "11")  # run from top to bottom; of the others what the controls need
+LIMIT = 60_000  # milliseconds a picture may take, on a machine that has other things to do
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none", "autosaveInterval": 0},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+RUN = """async ([indices, limit]) => {
+  const panel = jupyterapp.shell.currentWidget, late = new Promise((_, reject) =>
+    setTimeout(() => reject(new Error("the cells took too long")), limit));
+  await panel.sessionContext.ready;
+  const run = async () => {
+    if (indices === null) return jupyterapp.commands.execute("notebook:run-all-cells");
+    for (const i of indices) {
+      panel.content.deselectAll();
+      panel.content.activeCellIndex = i;
+      await jupyterapp.commands.execute("notebook:run-cell");
+    }
+  };
+  await Promise.race([run(), late]);
+  return panel.content.widgets.flatMap((cell, i) => cell.model.type !== "code" ? [] :
+    cell.model.sharedModel.getOutputs().filter(output => output.output_type === "error")
+      .map(error => `cell ${i}: ${error.ename}: ${error.evalue}`));
+}"""
+READY = "window.jupyterapp?.shell.currentWidget?.content?.widgets?.length > 0"
+CONTROLS = ".widget-inline-hbox:is(:has(select), :has(.noUi-handle))"
+WATCH = """cell => {
+  window.pictures = [];
+  const picture = cell.querySelector("img.widget-image");
+  picture.onload = () => pictures.push(performance.now());
+  for (const kind of ["keydown", "change", "click"])
+    cell.addEventListener(kind, () => { window.moved = performance.now(); }, true);
+}"""
+
+
+@pytest.fixture(scope="module")
+def kept(pytestconfig) -> Path:
+    """The folder for what is to be looked at."""
+    return pytestconfig.cache.mkdir("browser")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab on a copy of the lessons."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(LESSONS, folder / "notebooks")
+    for name, values in SETTINGS.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    own = {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "RUNTIME", "DATA")}
+    own |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+    options = f"--no-browser --allow-root --ip=127.0.0.1 --port={port} --IdentityProvider.token="
+    options += " --LabApp.expose_app_in_browser=True --ServerApp.port_retries=0"
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options.split()],
+            cwd=folder / "notebooks", env=os.environ | own, stdout=log, stderr=log,
+        )  # fmt: skip
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(240):
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"{address}/api", timeout=5).close()
+                    break
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.25)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for this file: its event loop may not outlive it, for tests that run one."""
+    with sync_api.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def opened(chromium, lab: str, kept: Path, path: Path):
+    """A lesson in a tab; if something fails in it, a picture of the page is kept."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 1400})
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    try:
+        page.goto(f"{lab}/lab/tree/{path.name}?reset")
+        page.wait_for_function(READY, timeout=LIMIT)
+        yield page
+        assert not wrong, wrong
+    except BaseException:
+        page.screenshot(path=kept / f"{path.stem}-failed.png")
+        raise
+    finally:
+        page.evaluate("jupyterapp?.shell.currentWidget?.sessionContext.shutdown()")
+        page.close()
+
+
+def code_cells(path: Path) -> dict[int, dict]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return {i: cell for i, cell in enumerate(cells) if cell["cell_type"] == "code"}
+
+
+def explorers(path: Path) -> list[int]:
+    """The cells that show one."""
+
+    def words(cell):
+        return ["".join(o.get("data", {}).get("text/plain", "")) for o in cell["outputs"]]
+
+    cells = code_cells(path).items()
+    return [i for i, cell in cells if any(w.startswith("Explorer(") for w in words(cell))]
+
+
+def names(source: str) -> tuple[set[str], set[str]]:
+    """What a cell defines or changes, and what it uses."""
+    nodes = list(ast.walk(ast.parse(source)))
+    made = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    made |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    aliases = [a for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names]
+    made |= {(a.asname or a.name).split(".")[0] for a in aliases}
+    changed = [n.value for n in nodes if isinstance(n, (ast.Attribute, ast.Subscript))
+               and (isinstance(n.ctx, ast.Store) or n.__class__ is ast.Attribute and any(
+                   isinstance(e, ast.Expr) and isinstance(e.value, ast.Call)
+                   and e.value.func is n for e in nodes))]  # fmt: skip
+    made |= {n.id for n in changed if isinstance(n, ast.Name)}
+    return made, {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def needed(path: Path, shown: list[int]) -> list[int]:
+    """The cells that those shown need, and these, in order."""
+    cells = code_cells(path)
+    wanted, chosen = set(), set()
+    for i in sorted(cells, reverse=True):
+        made, used = names("".join(cells[i]["source"]))
+        if i in shown or (i < max(shown) and made & wanted):
+            chosen.add(i)
+            wanted |= used
+    return sorted(chosen)
+
+
+def move(cell, control) -> str | None:
+    """Move a control as a hand would, and return its name; None if it is grey."""
+    name = control.locator(".widget-label").first.inner_text()
+    menu, handle = control.locator("select"), control.locator(".noUi-handle")
+    if menu.count():
+        if menu.is_disabled():
+            return None
+        menu.select_option(index=(menu.evaluate("menu => menu.selectedIndex") + 1) % 2)
+    else:
+        if control.locator(".noUi-target[disabled]").count():
+            return None
+        now, most = (handle.get_attribute(f"aria-value{kind}") for kind in ("now", "max"))
+        handle.press("Home" if float(now) == float(most) else "End")
+    return name
+
+
+def first_picture(page) -> int:
+    """Milliseconds from what was moved last to the next picture."""
+    page.wait_for_function("pictures.at(-1) > moved", timeout=LIMIT)
+    return round(page.evaluate("pictures.find(time => time > moved) - moved"))
+
+
+def hold(cell) -> None:
+    """Pause a run that goes, and wait until no more pictures come."""
+    with contextlib.suppress(sync_api.TimeoutError):  # it may have ended
+        cell.locator("button", has_text="Pause").click(timeout=300)
+    cell.page.wait_for_function("performance.now() - pictures.at(-1) > 500", timeout=LIMIT)
+
+
+@pytest.mark.parametrize("path", sorted(LESSONS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_controls_of_a_lesson(path, chromium, lab, kept, record_property):
+    shown, report = explorers(path), {"load": os.getloadavg()[0]}
+    with opened(chromium, lab, kept, path) as page:
+        cells = None if path.name.startswith(WHOLE) else needed(path, shown)
+        began = time.perf_counter()
+        assert page.evaluate(RUN, [cells, 5 * LIMIT]) == []
+        report["cells"] = round(1000 * (time.perf_counter() - began))
+        for number, i in enumerate(shown, 1):
+            cell = page.locator(".jp-Notebook .jp-Cell").nth(i)
+            cell.scroll_into_view_if_needed()
+            cell.locator(".jp-OutputArea").screenshot(path=kept / f"{path.stem}-{number}.png")
+            cell.evaluate(WATCH)
+            controls = cell.locator(CONTROLS)
+            for k in range(controls.count()):
+                if name := move(cell, controls.nth(k)):
+                    report[f"{number} {name}"] = first_picture(page)
+                    hold(cell)
+            for name in ("Step", "Reset", "Start"):
+                for button in cell.locator("button.widget-button", has_text=name).all():
+                    button.click()
+                    report[f"{number} {name}"] = first_picture(page)
+            hold(cell)
+            assert "cannot be shown" not in cell.inner_text()
+            cell.locator(".jp-OutputArea").screenshot(path=kept / f"{path.stem}-{number}-moved.png")
+    (kept / f"{path.stem}.json").write_text(json.dumps(report))
+    record_property("milliseconds", report)
