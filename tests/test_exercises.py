@@ -60,7 +60,7 @@ def answer_of(exercise, hint):
     return {"predict": wrong, "implement": lambda: wrong, "explain": lambda: hint}[exercise.kind]()
 
 
-@pytest.mark.parametrize("number", EXERCISES)
+@pytest.mark.parametrize("number", SOLUTIONS)
 def test_the_solution_is_right(number):
     verdict = check(number, SOLUTIONS[number])
     assert verdict.right, verdict

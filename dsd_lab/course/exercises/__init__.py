@@ -5,10 +5,10 @@ import os
 from typing import Any
 
 from ...checks import choice
-from . import lesson_01, lesson_02, lesson_03, lesson_04
+from . import lesson_01, lesson_02, lesson_03, lesson_04, lesson_07, lesson_08, lesson_09, lesson_12
 from .record import Exercise, Verdict
 
-LESSONS = (lesson_01, lesson_02, lesson_03, lesson_04)
+LESSONS = (lesson_01, lesson_02, lesson_03, lesson_04, lesson_07, lesson_08, lesson_09, lesson_12)
 EXERCISES: dict[str, Exercise] = {e.number: e for lesson in LESSONS for e in lesson.EXERCISES}
 
 # names a file that each verdict is appended to, for `dsd-lab grade`
