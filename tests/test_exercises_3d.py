@@ -1,4 +1,4 @@
-"""The exercises of lessons 07, 08, 09 and 12: their solutions; test_exercises has the mistakes."""
+"""Solutions of the exercises of lessons 07, 08, 09 and 12; test_exercises tries them with the rest."""
 
 import pytest
 import torch
@@ -43,13 +43,6 @@ def dds(predict, x, source, n, t, cfg):
 FUNCTIONS = {"07.2": unit_gain, "08.2": distance, "09.2": joint, "12.2": dds}
 SOLUTIONS = {"07.1": 0.6, "07.3": "b", "08.1": 0.08, "08.3": "c", "09.1": 4.48, "09.3": "d"}
 SOLUTIONS |= {"12.1": 8, "12.3": "e"} | FUNCTIONS
-
-
-@pytest.mark.parametrize("number", SOLUTIONS)
-def test_the_solution_is_right(number):
-    verdict = check(number, SOLUTIONS[number])
-    assert verdict.right, verdict
-    assert str(verdict) == f"{number} right: {EXERCISES[number].praise}"
 
 
 @pytest.mark.parametrize("number", FUNCTIONS)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dsd_lab.course.exercises import EXERCISES
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # absolute paths of a machine: POSIX homes and temporary folders, Windows drives
@@ -39,6 +41,23 @@ def test_the_sources_hold_every_paper_that_the_library_names():
     }
     assert named and named <= set(listed)
     assert all(listed.count(paper) == 2 for paper in listed)  # as a word, and in its link
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.md")), ids=lambda p: p.stem)
+def test_the_links_of_a_page_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#:]+)[)#]", path.read_text(encoding="utf-8")):
+        assert (FOLDER / target).is_file(), target
+
+
+def test_the_syllabus_counts_the_points_that_the_exercises_have():
+    text = (FOLDER / "syllabus.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| (\d\d\.1[^|]*) \| (\d+) \|", text)
+    meetings = [({number[:2] for number in re.findall(r"\d\d\.\d", a)}, int(p)) for a, p in rows]
+    assert all(points == 5 * len(lessons) for lessons, points in meetings)
+    assert sum(points for _, points in meetings) == 70 and "With 70 points in all" in text
+    for lesson in {number[:2] for number in EXERCISES}:
+        assert sum(e.points for number, e in EXERCISES.items() if number[:2] == lesson) == 5
+        assert any(lesson in lessons for lessons, _ in meetings)
 
 
 def test_there_are_notebooks():
@@ -92,12 +111,10 @@ class TestNotebook:
 
     def test_every_picture_is_told_in_words_too(self, path):
         """Alt text is stored beside the picture, for those who do not see it."""
-        # the others get theirs when they are executed next
-        if path.name < "10" or path.name.startswith("12"):
-            for cell in code_cells(path):
-                for output in cell["outputs"]:
-                    for kind in {"image/png", "image/gif"} & set(output.get("data", ())):
-                        assert output["metadata"][kind]["alt"], cell["source"]
+        for cell in code_cells(path):
+            for output in cell["outputs"]:
+                for kind in {"image/png", "image/gif"} & set(output.get("data", ())):
+                    assert output["metadata"][kind]["alt"], cell["source"]
 
     def test_what_is_to_be_shown_is_seen(self, path):
         """A cell displays its last expression only: `show` before that is lost in silence."""
