@@ -1,4 +1,4 @@
-"""Solutions of the exercises of lessons 07, 08, 09 and 12; test_exercises tries them with the rest."""
+"""Solutions of the exercises of lessons 07, 08, 09 and 12, for test_exercises."""
 
 import pytest
 import torch
