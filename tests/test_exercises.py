@@ -8,6 +8,7 @@ import nbformat
 import pytest
 import torch
 from device import MOCK
+from test_exercises_3d import SOLUTIONS as SCENES
 from test_exercises_more import SOLUTIONS as MORE
 
 from dsd_lab.course.exercises import EXERCISES, RECORD, check
@@ -47,7 +48,7 @@ def cfd(predict, x, e_star, t, cfg):
 
 SOLUTIONS = {"01.1": 0.2, "01.2": denoise, "01.3": "b", "02.1": 0.5, "02.2": loss, "02.3": "d"}
 SOLUTIONS |= {"03.1": 0.85, "03.2": dsd, "03.3": "c", "04.1": 6.5 / 7.5, "04.2": cfd, "04.3": "a"}
-SOLUTIONS |= MORE
+SOLUTIONS |= MORE | SCENES
 
 
 def mistakes():

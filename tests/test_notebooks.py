@@ -1,5 +1,6 @@
 """Guards on the committed notebooks: what nbval would pass over in silence."""
 
+import base64
 import json
 import re
 from functools import lru_cache
@@ -110,11 +111,25 @@ class TestNotebook:
 
     def test_every_picture_is_told_in_words_too(self, path):
         """Alt text is stored beside the picture, for those who do not see it."""
-        if not path.name.startswith("07"):  # which gets theirs when it is executed next
-            for cell in code_cells(path):
-                for output in cell["outputs"]:
-                    for kind in {"image/png", "image/gif"} & set(output.get("data", ())):
-                        assert output["metadata"][kind]["alt"], cell["source"]
+        for cell in code_cells(path):
+            for output in cell["outputs"]:
+                for kind in {"image/png", "image/gif"} & set(output.get("data", ())):
+                    assert output["metadata"][kind]["alt"], cell["source"]
+
+    def test_what_is_to_be_shown_is_seen(self, path):
+        """A cell displays its last expression only: `show` before that is lost in silence."""
+        cells = code_cells(path)
+        if path.name.startswith("06"):  # whose last solution gets its picture when executed next
+            cells = [cell for cell in cells if "solution" not in cell["metadata"].get("tags", [])]
+        for cell in cells:
+            if re.search(r"^show\(", "".join(cell["source"]), re.MULTILINE):
+                assert any("image/png" in output.get("data", ()) for output in cell["outputs"])
+
+    def test_a_moving_picture_is_small(self, path):
+        for cell in code_cells(path):
+            for output in cell["outputs"]:
+                film = "".join(output.get("data", {}).get("image/gif", ""))
+                assert len(base64.b64decode(film)) <= 300_000, cell["source"]
 
     def test_links_lead_somewhere(self, path):
         text = "\n".join(
