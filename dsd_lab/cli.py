@@ -390,11 +390,15 @@ def handout(
     names: Annotated[
         list[str] | None, typer.Argument(help="As for `notebooks`; all if none.")
     ] = None,
+    otter: Annotated[
+        bool, typer.Option("--otter", help="The exercises alone, as otter-grader's assignments.")
+    ] = False,
 ) -> None:
     """Write copies of the lessons for students: without solutions and outputs."""
     from .course.handout import hand_out
+    from .course.otter import hand_out_otter
 
-    for path in hand_out(lessons_named(names), folder):
+    for path in (hand_out_otter if otter else hand_out)(lessons_named(names), folder):
         typer.echo(path)
 
 
@@ -432,7 +436,7 @@ def grade(
     numbers, sign = columns(grades), {"right": "right", "": ""}
     rows = {
         each.submission: {n: sign.get(each.answers.get(n, ""), "not yet") for n in numbers}
-        | {"right": str(each.right), "remark": each.remark}
+        | {"right": str(each.right), "points": str(each.points), "remark": each.remark}
         for each in grades
     }
     write_file(out, as_csv(grades))

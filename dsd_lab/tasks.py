@@ -81,8 +81,8 @@ def text_to_3d(
     """Distil one object from a prior of views and return the scene: `scene.render(camera)`,
     `.mesh()`, `.turntable(path)`.
 
-    method: DSD in its "x0" form down to t_min = 0.02 unless given, which lets the views agree (see
-    lesson 07).
+    method: DSD at unit gain unless given, since a scene meets each target only in part (see lesson
+    07).
     checkpoint: a .safetensors file, written every so many steps and on Ctrl-C; if it is there, the
     run goes on from it, to the same result. settings: as in `distill_scene`. progress: called with
     the run after each step. Ctrl-C returns what there is. Raises ValueError for anything that

@@ -691,11 +691,13 @@ def figures_of_pictures_and_scenes(kit):
         *(views.look_from(kit.scene, 30, 20, 8, shows)[0] for shows in views.LOOKS),
         views.ray_figure(ray, ray, 0.5, ray[:, None].expand(-1, 3) / 4),
         views.camera_rig({"ring": RING}, points, points, {"ray": points}),
+        views.seen_from({"a": 90 * ray}),
         views.mesh_figure(kit.scene.mesh(1.0, 12)),
     ]
     run = distill_scene(kit.views, "a chair", SDS(), 0, 2, stages=TWO)
     watched = live.Live(0.0, RING, 8, notebook=False)
-    shown = list(map(figures.png, drawn[:-1])), live.as_png(watched.look(run))
+    film = views.turning(kit.scene, "it turns", frames=2, size=8).data
+    shown = list(map(figures.png, drawn[:-1])), film, live.as_png(watched.look(run))
     experiment = views.on_scene(lambda: run, RING, 8)
     assert experiment.take() and experiment.seen().picture
     return *shown, experiment.curves

@@ -8,6 +8,8 @@ import nbformat
 import pytest
 import torch
 from device import MOCK
+from test_exercises_3d import SOLUTIONS as SCENES
+from test_exercises_more import SOLUTIONS as MORE
 
 from dsd_lab.course.exercises import EXERCISES, RECORD, check
 from dsd_lab.course.exercises.limits import TimeIsUp, within
@@ -46,6 +48,7 @@ def cfd(predict, x, e_star, t, cfg):
 
 SOLUTIONS = {"01.1": 0.2, "01.2": denoise, "01.3": "b", "02.1": 0.5, "02.2": loss, "02.3": "d"}
 SOLUTIONS |= {"03.1": 0.85, "03.2": dsd, "03.3": "c", "04.1": 6.5 / 7.5, "04.2": cfd, "04.3": "a"}
+SOLUTIONS |= MORE | SCENES
 
 
 def mistakes():
@@ -105,7 +108,7 @@ GENERIC = {
     "nothing": (lambda *_: None, "it returned nothing"),
     "no function": (torch.zeros(4, 2), "give the function itself; this is Tensor"),
     "no tensor": (lambda *_: [1.0], "it returned list, not a tensor"),
-    "shape": (lambda *a: dsd(*a)[0], "the shape should be (4, 2), as that of the points; it is"),
+    "shape": (lambda *a: dsd(*a)[0], "the shape should be (4, 2), as the library's answer; it is"),
     "nan": (lambda *a: dsd(*a) / 0, "it holds NaN or infinity"),
     "raises": (lambda *a: a[7], "it raised IndexError: tuple index out of range"),
     "leaves": (leaves, "it raised SystemExit: bye"),

@@ -94,7 +94,8 @@ def test_a_handed_out_lesson_is_graded_with_nothing_right(tmp_path):
 def test_the_handout_holds_no_solution_and_no_output(tmp_path):
     written = hand_out(LESSONS, tmp_path)
     assert [path.name for path in written] == [path.name for path in LESSONS]
-    assert {page.name for page in tmp_path.glob("*.md")} == {"glossary.md", "sources.md"}
+    pages = {"failures.md", "glossary.md", "sources.md", "syllabus.md"}
+    assert {page.name for page in tmp_path.glob("*.md")} == pages
     for lesson, path in zip(LESSONS, written, strict=True):
         whole, bare = (nbformat.read(p, as_version=4) for p in (lesson, path))
         nbformat.validate(bare)
@@ -137,6 +138,8 @@ def test_the_table_has_a_column_for_each_exercise_of_a_lesson():
     assert columns(grades) == ["03.1", "03.2", "03.3"]
     rows = list(csv.DictReader(as_csv(grades).splitlines()))
     assert rows[0]["03.1"] == "right" and rows[0]["right"] == "1" and rows[1]["right"] == "0"
+    assert rows[0]["points"] == "1" and rows[1]["points"] == "0"
+    assert Grade("c", {"03.2": "right", "03.3": "right"}).points == 3 + 1
     assert rows[1]["03.2"] == "not yet: x, y" and rows[1]["remark"] == "ended early"
 
 

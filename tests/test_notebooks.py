@@ -1,11 +1,14 @@
 """Guards on the committed notebooks: what nbval would pass over in silence."""
 
+import base64
 import json
 import re
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
+
+from dsd_lab.course.exercises import EXERCISES
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -38,6 +41,23 @@ def test_the_sources_hold_every_paper_that_the_library_names():
     }
     assert named and named <= set(listed)
     assert all(listed.count(paper) == 2 for paper in listed)  # as a word, and in its link
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.md")), ids=lambda p: p.stem)
+def test_the_links_of_a_page_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#:]+)[)#]", path.read_text(encoding="utf-8")):
+        assert (FOLDER / target).is_file(), target
+
+
+def test_the_syllabus_counts_the_points_that_the_exercises_have():
+    text = (FOLDER / "syllabus.md").read_text(encoding="utf-8")
+    rows = re.findall(r"\| (\d\d\.1[^|]*) \| (\d+) \|", text)
+    meetings = [({number[:2] for number in re.findall(r"\d\d\.\d", a)}, int(p)) for a, p in rows]
+    assert all(points == 5 * len(lessons) for lessons, points in meetings)
+    assert sum(points for _, points in meetings) == 70 and "With 70 points in all" in text
+    for lesson in {number[:2] for number in EXERCISES}:
+        assert sum(e.points for number, e in EXERCISES.items() if number[:2] == lesson) == 5
+        assert any(lesson in lessons for lessons, _ in meetings)
 
 
 def test_there_are_notebooks():
@@ -91,12 +111,25 @@ class TestNotebook:
 
     def test_every_picture_is_told_in_words_too(self, path):
         """Alt text is stored beside the picture, for those who do not see it."""
-        # the others get theirs when they are executed next
-        if path.name < "07" or path.name.startswith("08"):
-            for cell in code_cells(path):
-                for output in cell["outputs"]:
-                    for kind in {"image/png", "image/gif"} & set(output.get("data", ())):
-                        assert output["metadata"][kind]["alt"], cell["source"]
+        for cell in code_cells(path):
+            for output in cell["outputs"]:
+                for kind in {"image/png", "image/gif"} & set(output.get("data", ())):
+                    assert output["metadata"][kind]["alt"], cell["source"]
+
+    def test_what_is_to_be_shown_is_seen(self, path):
+        """A cell displays its last expression only: `show` before that is lost in silence."""
+        cells = code_cells(path)
+        if path.name.startswith("06"):  # whose last solution gets its picture when executed next
+            cells = [cell for cell in cells if "solution" not in cell["metadata"].get("tags", [])]
+        for cell in cells:
+            if re.search(r"^show\(", "".join(cell["source"]), re.MULTILINE):
+                assert any("image/png" in output.get("data", ()) for output in cell["outputs"])
+
+    def test_a_moving_picture_is_small(self, path):
+        for cell in code_cells(path):
+            for output in cell["outputs"]:
+                film = "".join(output.get("data", {}).get("image/gif", ""))
+                assert len(base64.b64decode(film)) <= 300_000, cell["source"]
 
     def test_links_lead_somewhere(self, path):
         text = "\n".join(

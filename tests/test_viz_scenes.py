@@ -11,6 +11,7 @@ from dsd_lab.cameras import BANK, HELD_OUT, Camera, orbit, project
 from dsd_lab.scene import Field, GridField, Rendering, Scene
 from dsd_lab.viz import scenes
 from dsd_lab.viz.pictures import png
+from dsd_lab.viz.style import COLOURS
 
 
 def pixels(data):
@@ -58,6 +59,36 @@ def test_a_grid_of_views_is_headed_by_its_cameras():
         "-22.5° 0° up",
     ]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["true", "fit"]
+
+
+def test_scenes_turn_once_around_in_a_small_film(lump, monkeypatch):
+    film = scenes.turning({"a": lump, "b": lump, "c": lump}, "three lumps", frames=6)
+    assert film.alt == "three lumps"
+    moving = Image.open(io.BytesIO(film.data))
+    assert moving.n_frames == 6 and moving.info["loop"] == 0
+    red = []
+    for k in range(6):
+        moving.seek(k)
+        shown = torch.from_numpy(np.array(moving.convert("RGB"))).double() / 255
+        third = shown[:, : shown.shape[1] // 3]  # of the first: right in front, left from behind
+        found = ((third[..., 0] - third[..., 1]) > 0.4).nonzero()[:, 1].double().mean()
+        red.append(float(found / third.shape[1]))
+    assert red[0] > 0.5 > red[3]
+    monkeypatch.setattr(scenes, "FILM", 1000)
+    with pytest.raises(ValueError, match="the film has .* kB; fewer scenes, frames or pixels"):
+        scenes.turning(lump, "a lump", frames=2)
+
+
+def test_a_circle_shows_where_views_seem_to_be_taken_from():
+    right, janus = torch.arange(8) * 45.0, torch.zeros(8)
+    figure = scenes.seen_from({"told": right, "front only": janus}, "a bear")
+    orange = [
+        sum(line.get_color() == COLOURS[1] for line in axes.lines) / 3 for axes in figure.axes
+    ]
+    assert orange == [0, 5]  # 90, 135, 180, 225 and 270 degrees off
+    assert [axes.get_title() for axes in figure.axes] == ["told", "front only"]
+    seen = [line.get_xdata()[0] for line in figure.axes[1].lines[2::3]]
+    assert np.allclose(np.cos(seen), 1)  # all at the front
 
 
 # ---- the viewer ----------------------------------------------------------------------------------

@@ -46,6 +46,10 @@ class Grade(NamedTuple):
     def right(self) -> int:
         return sum(answer == "right" for answer in self.answers.values())
 
+    @property
+    def points(self) -> int:
+        return sum(EXERCISES[n].points for n, answer in self.answers.items() if answer == "right")
+
 
 @cache
 def isolation() -> tuple[str, ...]:
@@ -181,8 +185,8 @@ def as_csv(grades: list[Grade]) -> str:
     """The table for a spreadsheet: a submission a row, an exercise a column, empty if not asked."""
     text, numbers = io.StringIO(), columns(grades)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["submission", "right", *numbers, "remark"])
+    writer.writerow(["submission", "points", "right", *numbers, "remark"])
     for each in grades:
         answers = [each.answers.get(number, "") for number in numbers]
-        writer.writerow([each.submission, each.right, *answers, each.remark])
+        writer.writerow([each.submission, each.points, each.right, *answers, each.remark])
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""The measurements of lesson 07 that take too long for a notebook: `python -m
+"""The measurements of lesson 08 that take too long for a notebook: `python -m
 dsd_lab.course.objects`.
 
 Text to 3-D on the exact prior `toybox`, several seeds of each method. On these two prompts the form

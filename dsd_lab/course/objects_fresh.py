@@ -1,4 +1,4 @@
-"""The measurements of lesson 07 on prompts that no setting was chosen on: `python -m
+"""The measurements of lesson 08 on prompts that no setting was chosen on: `python -m
 dsd_lab.course.objects_fresh`.
 
 Text to 3-D on the exact prior `toybox`; seeds and settings as in `dsd_lab.course.objects`.

@@ -1,4 +1,4 @@
-"""The measurements of lesson 07 on views that are denoised jointly: `python -m
+"""The measurements of lesson 08 on views that are denoised jointly: `python -m
 dsd_lab.course.objects_joint`.
 
 Text to 3-D on the exact prior `toybox-joint`; prompts, seeds and settings as in

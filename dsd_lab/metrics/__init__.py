@@ -29,6 +29,7 @@ from .pictures import (
     saturation,
 )
 from .scenes import (
+    JANUS,
     ObjectReport,
     ReconstructionReport,
     janus,
@@ -53,6 +54,7 @@ from .sets import (
 
 __all__ = [
     "COSTS",
+    "JANUS",
     "MEASURES",
     "RADIUS",
     "Estimate",

@@ -16,6 +16,8 @@ from .estimates import Estimate, bootstrap, jackknife
 from .features import MissingWeights, lpips
 from .pictures import RADIUS, distances, mean_pairwise
 
+JANUS = 60  # degrees beyond which a view counts as one of another side
+
 
 @dataclass(frozen=True)
 class ObjectReport:
@@ -258,8 +260,8 @@ def janus(
     size: int = 64,
 ) -> float:
     """Share of a ring of views that look like another side of the object: their azimuth is off by
-    more than 60 degrees.
+    more than JANUS degrees.
     """
     azimuth = seen_as(scene, world, prompt, views, elevation, size)
     off = (azimuth - torch.arange(views) * (360 / views)).remainder(360)
-    return float((torch.minimum(off, 360 - off) > 60).double().mean())
+    return float((torch.minimum(off, 360 - off) > JANUS).double().mean())

@@ -68,7 +68,7 @@ def sheet(
     left = whole_dots(MARGIN + 0.08 + widest)
     notes = [(notes or {}).get(label, "") for label in rows]
     noted = max(text_width(note, SIZES["head"]) for note in notes)
-    width = left + picture_width + MARGIN + whole_dots(noted + 0.08 if noted else 0)
+    width = left + picture_width + MARGIN + whole_dots(noted + 0.12 if noted else 0)
     width = whole_dots(max(width, NARROWEST) if title or credit else width)
     # the title stands above the pictures if it fits there
     beside = text_width(title, SIZES["title"], "bold") <= width - left - MARGIN
@@ -90,7 +90,7 @@ def sheet(
     axes.spines[:].set_visible(False)
     for note, y in zip(notes, middle, strict=False):
         beyond = {"va": "center", "fontsize": SIZES["head"], "color": style.SOFT}
-        axes.text(picture.shape[1] + 0.04 / inch, y, note, **beyond)
+        axes.text(picture.shape[1] + 0.08 / inch, y, note, **beyond)
     _frame(axes, [(frames or {}).get(label, ()) for label in rows], side, pitch)
     style.title(figure, title, left if beside else MARGIN, 0.07)
     style.credit(figure, credit, MARGIN, 0.08)

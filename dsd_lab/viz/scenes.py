@@ -17,17 +17,19 @@ from torch import Tensor
 from ..cameras import Camera, check_cameras, orbit, project, rays
 from ..checks import choice
 from ..distill import SceneRun
-from ..metrics import Estimate
+from ..metrics import JANUS, Estimate
 from ..scene import GridField
 from ..scene.render import Rendering, composite, transmittance
 from ..scene.scene import Scene
 from . import style
 from .controls import WIDE, choice_control, explore
+from .interpolation import animated
 from .live import Experiment
-from .pictures import TILE, sheet
+from .pictures import TILE, sheet, show_moving
 from .style import COLOURS, INK, SOFT
 
 COARSE = 48  # pixels a side, at most, of what a viewer shows while a slider moves
+FILM = 300_000  # bytes of a GIF, at most, so that notebooks stay small
 LOOKS = ("colour", "opacity", "depth", "normals")
 
 
@@ -133,6 +135,61 @@ def orbit_viewer(
         ),
         shows=choice_control("shows", LOOKS, shows),
     )
+
+
+def turning(
+    scenes: Scene | Mapping[str, Scene] | Sequence[Scene],
+    alt: str,
+    frames: int = 12,
+    size: int = 48,
+    elevation: float = 20.0,
+):
+    """Scenes that turn once around, side by side, as a notebook cell's picture: a looped GIF, for
+    where no viewer runs.
+
+    scenes: as for `orbit_viewer`. alt: what they look like, for those who do not see them. size:
+    pixels a side. Raises ValueError if the film is larger than FILM bytes.
+    """
+    named, around = _named(scenes), orbit(frames, elevation)
+    seen = [scene.images(around, size) for scene in named.values()]
+    heads = [label for label in named if label]
+    moments = [sheet({"": views}, heads, tile=1.6) for views in zip(*seen, strict=True)]
+    film = animated(moments, seconds=0.16, rest=0.16)
+    if len(film) > FILM:
+        raise ValueError(
+            f"the film has {len(film) // 1000} kB; fewer scenes, frames or pixels keep it below "
+            f"{FILM // 1000}"
+        )
+    return show_moving(film, alt)
+
+
+@style.theme()
+def seen_from(scenes: Mapping[str, Tensor], title: str = "") -> Figure:
+    """Where the views of a ring seem to be taken from: a circle a scene, seen from above, its
+    front at the bottom.
+
+    scenes: {label: azimuths in degrees (V,)}, as `metrics.seen_as` gives them for views from
+    azimuth 360 i / V. Each view is a line from its camera, outside, to where it seems to stand,
+    inside: blue, or orange where that is more than JANUS degrees away.
+    """
+    figure = Figure(figsize=(3.2 * len(scenes), 3.6))
+    panels = figure.subplots(1, len(scenes), subplot_kw={"projection": "polar"}, squeeze=False)[0]
+    for axes, (label, azimuths) in zip(panels, scenes.items(), strict=True):
+        axes.set_theta_zero_location("S")
+        axes.set_thetagrids(range(0, 360, 90), ("front", "right", "back", "left"))
+        axes.set(rticks=[], ylim=(0, 1.15))
+        axes.set_title(label, pad=14)
+        cameras = torch.arange(len(azimuths)) * (360 / len(azimuths))
+        off = (azimuths.cpu() - cameras + 180).remainder(360) - 180
+        for camera, turn in zip(cameras.tolist(), off.tolist(), strict=True):
+            colour = COLOURS[int(abs(turn) > JANUS)]
+            way = np.deg2rad(np.linspace(camera, camera + turn, 30))
+            axes.plot(way, np.linspace(1, 0.6, 30), color=colour, lw=1.2)
+            axes.plot(way[0], 1, "o", ms=6, mfc="white", color=colour)
+            axes.plot(way[-1], 0.6, "o", ms=6, color=colour)
+    figure.tight_layout(rect=(0, 0, 1, 0.93 if title else 1))
+    style.title(figure, title)
+    return figure
 
 
 def on_scene(

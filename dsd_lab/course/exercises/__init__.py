@@ -2,13 +2,16 @@
 
 import json
 import os
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from ...checks import choice
-from . import lesson_01, lesson_02, lesson_03, lesson_04
 from .record import Exercise, Verdict
 
-LESSONS = (lesson_01, lesson_02, lesson_03, lesson_04)
+# a file lesson_NN.py for each lesson, in the order of their numbers
+NAMES = sorted(file.name for file in iter_modules(__path__) if file.name.startswith("lesson_"))
+LESSONS = [import_module(f"{__name__}.{name}") for name in NAMES]
 EXERCISES: dict[str, Exercise] = {e.number: e for lesson in LESSONS for e in lesson.EXERCISES}
 
 # names a file that each verdict is appended to, for `dsd-lab grade`

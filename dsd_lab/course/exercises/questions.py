@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...draws import generator_of
 from ...priors import Condition, GaussianMixture
+from ...schedule import NoiseSchedule
 
 DTYPE = torch.float64
 
@@ -27,10 +28,11 @@ class Plane:
     cfg: float
 
     @classmethod
-    def of(cls, seed: int) -> "Plane":
+    def of(cls, seed: int, schedule: NoiseSchedule | None = None) -> "Plane":
         g = generator_of("exercise", seed)
         means = torch.randn(5, 2, generator=g).tolist()
-        prior = GaussianMixture({"asked for": means[:3], "other": means[3:]}, width=0.4)
+        labels = {"asked for": means[:3], "other": means[3:]}
+        prior = GaussianMixture(labels, width=0.4, schedule=schedule)
         x, n, e_star = torch.randn(3, 4, 2, generator=g, dtype=DTYPE)
         t = int(torch.randint(200, 800, (), generator=g))
         cfg = 2 + 4 * float(torch.rand((), generator=g))

@@ -37,12 +37,15 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Exercise(ABC):
-    """number: lesson and place, "03.2". praise: what the right answer shows."""
+    """number: lesson and place, "03.2". praise: what the right answer shows. points: what it counts
+    (ours).
+    """
 
     number: str
     praise: str
 
     kind: ClassVar[str]
+    points: ClassVar[int]
 
     @abstractmethod
     def examine(self, answer: Any) -> None:
@@ -68,7 +71,7 @@ class Predict(Exercise):
     mistakes: Mapping[str, Callable[[], float]]
     within: float = 0.02
 
-    kind = "predict"
+    kind, points = "predict", 1
 
     def examine(self, answer):
         try:
@@ -90,7 +93,7 @@ class Explain(Exercise):
     right: str
     mistakes: Mapping[str, str]
 
-    kind = "explain"
+    kind, points = "explain", 1
 
     def examine(self, answer):
         letter = str(answer).strip().lower()
@@ -133,7 +136,7 @@ class Implement(Exercise):
     fresh: str = ""
     seconds: float = field(default=5.0, kw_only=True)
 
-    kind = "implement"
+    kind, points = "implement", 3
 
     def examine(self, answer):
         if not callable(answer):
@@ -176,7 +179,7 @@ class Implement(Exercise):
             raise Hint(f"it returned {type(result).__name__}, not a tensor.")
         if result.shape != right.shape:
             wanted, got = tuple(right.shape), tuple(result.shape)
-            raise Hint(f"the shape should be {wanted}, as that of the points; it is {got}.")
+            raise Hint(f"the shape should be {wanted}, as the library's answer; it is {got}.")
         if not result.isfinite().all():
             raise Hint("it holds NaN or infinity; is something divided by 0, or its root taken?")
         return result.detach().cpu().double()
