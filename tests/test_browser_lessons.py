@@ -18,6 +18,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
 import pytest
 from test_browser import CHROMIUM
 
@@ -53,7 +54,21 @@ RUN = """async ([indices, limit]) => {
     cell.model.sharedModel.getOutputs().filter(output => output.output_type === "error")
       .map(error => `cell ${i}: ${error.ename}: ${error.evalue}`));
 }"""
+# the share of neighbours along a row of dots that differ: pixels four times as large have fewer
+FINE = """img => {
+  const canvas = Object.assign(document.createElement("canvas"),
+    { width: img.naturalWidth, height: img.naturalHeight }), plane = canvas.getContext("2d");
+  plane.drawImage(img, 0, 0);
+  const row = plane.getImageData(0, canvas.height / 2 | 0, canvas.width, 1).data;
+  let differ = 0;
+  for (let i = 4; i < row.length; i += 4) differ += row[i] !== row[i - 4];
+  return differ / canvas.width;
+}"""
 READY = "window.jupyterapp?.shell.currentWidget?.content?.widgets?.length > 0"
+VIEWER = Path("viewer.ipynb")
+SCENE = """from dsd_lab import Scene
+from dsd_lab.viz.scenes import orbit_viewer
+orbit_viewer({"one": Scene(), "two": Scene()}, size=192)"""
 CONTROLS = ".widget-inline-hbox:is(:has(select), :has(.noUi-handle))"
 WATCH = """cell => {
   window.pictures = [];
@@ -75,6 +90,10 @@ def lab(tmp_path_factory):
     """The address of a JupyterLab on a copy of the lessons."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(LESSONS, folder / "notebooks")
+    new, viewer = nbformat.v4, folder / "notebooks" / VIEWER
+    kernel = {"kernelspec": {"display_name": "Python 3", "name": "python3"}}
+    scene = new.new_notebook(cells=[new.new_code_cell(SCENE)], metadata=kernel)
+    nbformat.write(scene, viewer)
     for name, values in SETTINGS.items():
         file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -266,3 +285,21 @@ def test_a_stroke_of_the_pen_begins_a_run(chromium, lab, kept, record_property):
         cell.locator("button", has_text="Clear").click()
         cell.get_by_text("nothing is drawn with pen A").wait_for(timeout=LIMIT)
     record_property("milliseconds", report)
+
+
+def test_a_viewer_answers_a_storm_and_sharpens(chromium, lab, kept, record_property):
+    with opened(chromium, lab, kept, VIEWER) as page:
+        assert page.evaluate(RUN, [[0], CELLS]) == []
+        cell = page.locator(".jp-Notebook .jp-Cell").first
+        cell.evaluate(WATCH)
+        handle, picture = cell.locator(".noUi-handle").first, cell.locator("img.widget-image")
+        for _ in range(12):
+            handle.press("ArrowRight")
+        first = first_picture(page)
+        coarse = len(page.evaluate("pictures"))
+        page.wait_for_function(f"pictures.length > {coarse}", timeout=LIMIT)
+        hold(cell)
+        assert "azimuth 90, elevation 20" in cell.inner_text()  # the newest of 12 steps of 5
+        pixels = picture.evaluate(FINE)
+        assert pixels > 0.5, "it stayed coarse"
+    record_property("milliseconds", {"orbit": first})
