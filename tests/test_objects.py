@@ -7,7 +7,14 @@ import torch
 
 from dsd_lab import ddim, load_prior
 from dsd_lab.cameras import HELD_OUT
-from dsd_lab.course import objects, objects_guidance, objects_mini, objects_mini_64, reconstructions
+from dsd_lab.course import (
+    objects,
+    objects_guidance,
+    objects_mini,
+    objects_mini_64,
+    objects_multi_view,
+    reconstructions,
+)
 from dsd_lab.minis.train_judge import blur
 from dsd_lab.worlds import render
 
@@ -49,6 +56,8 @@ def test_on_the_network_all_methods_have_the_same_budget():
     for study in (objects_mini.STUDY, objects_mini_64.STUDY, objects_guidance.STUDY):
         assert not chosen_on & set(study.prompts)
     assert objects_mini_64.STUDY.runs.items() <= runs.items()
+    methods = {label: method for label, (method, *_) in objects_multi_view.STUDY.runs.items()}
+    assert methods.items() <= objects_mini.METHODS.items()
     cfgs = [method.cfg for method, _, _ in objects_guidance.STUDY.runs.values()]
     assert sorted(set(cfgs)) == [1, 4, 7.5, 15] and objects.STUDY.yardstick is None
 

@@ -1,0 +1,27 @@
+"""The measurements of lesson 08 on a network that denoises four views jointly: `python -m
+dsd_lab.course.objects_multi_view`.
+
+As `dsd_lab.course.objects_mini`, on `toybox-multi-view-mini`, of which each target asks for four
+views around the object; so there are fewer methods and seeds.
+"""
+
+import typer
+
+from ..distill.scenes import Stage
+from .objects import FEWER, Study
+from .objects_mini import METHODS
+
+STUDY = Study(
+    "objects_multi_view",
+    ("torch", "diffusers", "dsd_lab"),
+    "toybox-multi-view-mini",
+    "toybox-multi-view-mini, four views jointly",
+    ["a chair"],
+    {label: (METHODS[label], 4, FEWER) for label in ("SDS", "DSD x0", "DSD unit gain")},
+    steps=160,
+    settings={"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)},
+)
+load = STUDY.load
+
+if __name__ == "__main__":
+    typer.run(STUDY.measure)
