@@ -44,11 +44,7 @@ def answers(monkeypatch):
     `apart`.
     """
     monkeypatch.setattr(exams, "KINDS", KINDS[:3])
-    monkeypatch.setattr(
-        exams,
-        "toy_shop",
-        lambda: SimpleNamespace(toys=make_toys(list(KINDS[:3]) * 2, [0] * 3 + [1] * 3)),
-    )
+    monkeypatch.setattr(exams, "toys_to_turn", lambda kinds: make_toys([*kinds] * 2, [0, 1]))
     toys = make_toys([k for k in KINDS[:3] for _ in range(2)], [200, 201] * 3)
 
     def fake(prior, noise, cond, steps, cfg):

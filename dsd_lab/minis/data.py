@@ -78,19 +78,11 @@ class TrainingSet:
     def toy_pairs(
         cls, singles: int = 96, groups: int = 16, views: int = 8, seed: int = 0
     ) -> TrainingSet:
-        """Procedural toys at 64 px from `GIVEN`, the first view, and from random cameras: of each
-        kind singles, and threes that share a front.
-
-        The singles have the seeds from 0 on, the groups those from 10 on, so that the world's own
-        toys are among them. Takes about 10 ms a picture.
+        """The `toys_to_turn` at 64 px from `GIVEN`, the first view, and from random cameras. Takes
+        about 10 ms a picture.
         """
-        seeds = [*range(singles), *(10 + i // 3 for i in range(3 * groups))]
-        backs = [None] * singles + [0, 1, 2] * groups
-        kinds = [kind for kind in KINDS for _ in seeds]
-        toys = make_toys(kinds, seeds * len(KINDS), backs * len(KINDS))
-        return cls._rendered(
-            "toybox-novel-view", toys, views, generator_of(seed, "pairs"), (GIVEN,)
-        )
+        toys, generator = toys_to_turn(singles, groups), generator_of(seed, "pairs")
+        return cls._rendered("toybox-novel-view", toys, views, generator, (GIVEN,))
 
     @classmethod
     def _rendered(
@@ -136,3 +128,15 @@ class TrainingSet:
         }
         digests = {name: hashlib.sha256(part).hexdigest()[:16] for name, part in parts.items()}
         return {"data": self.name, **digests}
+
+
+def toys_to_turn(singles: int = 96, groups: int = 16, kinds: Sequence[str] | None = None) -> Toys:
+    """Of each kind, all unless given, singles and threes that share a front.
+
+    The singles have the seeds from 0 on, the groups those from 10 on, so that the world's own toys
+    are among them.
+    """
+    seeds = [*range(singles), *(10 + i // 3 for i in range(3 * groups))]
+    backs, kinds = [None] * singles + [0, 1, 2] * groups, kinds or KINDS
+    each = [kind for kind in kinds for _ in seeds]
+    return make_toys(each, seeds * len(kinds), backs * len(kinds))

@@ -30,7 +30,7 @@ from ..threads import one_thread
 from ..viz.pictures import sheet
 from ..worlds import Toys, make_toys, render, toy_shop
 from ..worlds.toybox.world import COLOURS, KINDS, colour_and_kind, held_out_pairs, without_held_out
-from .data import GIVEN
+from .data import GIVEN, toys_to_turn
 from .judge import COLOUR_NUMBER, VIEWS, Judge, Verdict
 
 NEAR_COPY = 0.05  # RMSE under which a sample counts as a copy of a training picture
@@ -331,11 +331,13 @@ class NovelViewExam(Exam):
         """The wanted views of the training's toy of each kind that is most like the given picture:
         (N, 4, 3, H, W).
         """
-        known, views = toy_shop().toys, []
+        views, size = [], self.prior.picture_size
         for picture, kind, cameras in zip(given, self.toys.kinds, self.cameras, strict=True):
-            alike = known.subset([i for i, other in enumerate(known.kinds) if other == kind])
-            seen = self._rendered(alike, cameras[which : which + 1])[:, 0]
-            views.append(seen[distances(picture[None], seen[:, 0]).argmin(), 1:])
+            known, camera = toys_to_turn(kinds=[kind]), cameras[which]
+            parts = torch.arange(len(known)).split(16)
+            seen = [render(known.subset(part), [camera], size).rgb[:, 0] for part in parts]
+            best = known.subset([int(distances(picture[None], torch.cat(seen)).argmin())])
+            views.append(render(best, wanted(camera), size).rgb[0])
         return torch.stack(views)
 
     def sheet(self, samples, credit):
