@@ -511,14 +511,16 @@ def test_the_card_of_new_views(folder):
     exam = NovelViewExam(SimpleNamespace(name="turned", prompts=()))
     measured = {"steps": 5, "cfg": 2.0, "toys": 6, "samples": 48, "psnr": 12.34, "same_psnr": 11.5}
     measured |= {"known_psnr": 13.5, "view": 0.875, "near": 0.1, "behind": 0.2}
-    measured |= {"reconstruction": 20.0}
+    measured |= {f"any_{name}": measured[name] for name in [*measured][4:]}
+    measured |= {"any_psnr": 10.76, "reconstruction": 20.0}
     parts = [
         "22 steps of 32 pairs of views, 4 minutes on one abacus.",
         "66 renders of 33",
-        "12.3 dB",
+        "12.3 dB | 10.8 dB",
     ]
     parts += ["87.5%", "0.100", "0.200", "in 10% of the pairs"]
-    parts_of(card(exam, measured, folder), [*parts, "license: apache-2.0"])
+    parts_of(card(exam, measured, folder), [*parts, "license: apache-2.0", "comes nearer"])
+    assert "comes nearer" not in card(exam, measured | {"known_psnr": 12.0}, folder)
     retold(folder, autoencoder="icons-mini", start="toybox-mini")
     parts += ["The UNet starts as `toybox-mini`'s", "The autoencoder is `icons-mini`'s"]
     parts_of(card(exam, measured, folder), [*parts, "license: cc-by-4.0"])
