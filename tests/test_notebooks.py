@@ -146,3 +146,11 @@ class TestNotebook:
         ]
         assert solutions
         assert all(cell["metadata"]["jupyter"]["source_hidden"] for cell in solutions)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_no_code_is_wider_than_the_page(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    lines = [line for cell in code for line in "".join(cell["source"]).splitlines()]
+    assert not [line for line in lines if len(line) > 100]

@@ -22,7 +22,7 @@ from ..metrics import Estimate, JudgeNetwork, kid, load_judge, precision_recall
 from ..priors import Prior, load_prior
 from ..studies import Grid, Setting, Study, Summary, study, summarise
 from ..worlds import PictureWorld
-from .measured import Table, Workers
+from .measured import Only, Table, Workers
 
 TABLE = Table("family")
 PROMPTS = [
@@ -74,10 +74,7 @@ def measure(
     folder: Annotated[Path, typer.Argument(help="Where the studies are kept.")] = Path(
         "results/family"
     ),
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="A study to run; the rows of the others stay as they are."),
-    ] = None,
+    only: Only = None,
     workers: Workers = None,
 ) -> None:
     """Run the three studies, or what they still lack, and write family.json."""

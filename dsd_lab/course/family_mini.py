@@ -13,7 +13,7 @@ from ..priors import load_prior
 from ..studies import Grid, Setting
 from .family import FAMILY, PROMPTS, run
 from .family import load as load_table
-from .measured import Table, Workers
+from .measured import Only, Table, Workers
 
 TABLE = Table("family_mini", ("torch", "diffusers", "dsd_lab"))
 STEPS, CFG = 100, 4.0
@@ -37,10 +37,7 @@ def measure(
     folder: Annotated[Path, typer.Argument(help="Where the studies are kept.")] = Path(
         "results/family_mini"
     ),
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="A study to run; the rows of the others stay as they are."),
-    ] = None,
+    only: Only = None,
     workers: Workers = None,
 ) -> None:
     """Run the studies, or what they still lack, and write family_mini.json."""

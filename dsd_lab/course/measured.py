@@ -28,6 +28,10 @@ Workers = Annotated[
     int | None,
     typer.Option(help="Processes that share the work, one thread each; this one if not given."),
 ]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="A part of the table, by its name here; the rows of the others stay."),
+]
 JUDGED = f"{len(HELD_OUT)} held-out cameras, 64 px"
 
 

@@ -24,7 +24,7 @@ from ..priors import NovelViewSet, load_prior
 from ..scene import Scene
 from ..tasks import NOVEL_VIEW_DSD, image_to_3d
 from ..worlds import Toys, make_toys, render
-from .measured import JUDGED, Table, Workers
+from .measured import JUDGED, Only, Table, Workers
 
 TABLE = Table("reconstructions")
 CAMERA, STEPS, CFG = Camera(0, 20), 300, NOVEL_VIEW_DSD.cfg
@@ -65,10 +65,7 @@ def distil(
 
 def measure(
     folder: Annotated[Path | None, typer.Argument(help="Where the scenes are kept.")] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="A prior, by what it is called here; the rows of the others stay."),
-    ] = None,
+    only: Only = None,
     workers: Workers = None,
 ) -> None:
     """Make what is still missing, judge everything, and write reconstructions.json."""

@@ -8,7 +8,7 @@ from ...methods import DSD
 from ...methods.base import same_t
 from ...priors import GaussianMixture
 from ...schedule import NoiseSchedule
-from .questions import DTYPE, Plane
+from .questions import DTYPE, Plane, conditional, one_too_many
 from .record import Explain, Implement, Predict, Question
 
 SCHEDULE = NoiseSchedule.stable_diffusion()
@@ -80,14 +80,6 @@ def form(
         return weight(t, t_prime) * (e_t - e_t_prime)
 
     return gradient
-
-
-def conditional(e_u, e_c, cfg):
-    return e_c
-
-
-def one_too_many(e_u, e_c, cfg):
-    return e_c + cfg * (e_c - e_u)
 
 
 def compared_with_n(predict, x, n, t, t_prime, cfg):

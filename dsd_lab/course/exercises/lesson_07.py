@@ -7,7 +7,7 @@ import torch
 
 from ...methods import DSD
 from ...schedule import NoiseSchedule
-from .questions import DTYPE, Plane
+from .questions import DTYPE, Plane, conditional, one_too_many
 from .record import Explain, Implement, Predict, Question
 
 SCHEDULE = NoiseSchedule.stable_diffusion()
@@ -74,14 +74,6 @@ def target_of(
 def one_prediction(predict, x, n, t, t_prime, cfg):
     e_u, e_c = predict(alpha[t] * x + sigma[t] * n, t)
     return x - r[t] * (e_u + cfg * (e_c - e_u) - n)
-
-
-def one_too_many(e_u, e_c, cfg):
-    return e_c + cfg * (e_c - e_u)
-
-
-def conditional(e_u, e_c, cfg):
-    return e_c
 
 
 IMPLEMENT = Implement(

@@ -7,7 +7,7 @@ import torch
 from ...methods import DDS
 from ...priors import GaussianMixture
 from ...schedule import NoiseSchedule
-from .questions import DTYPE, Given, Plane
+from .questions import DTYPE, Given, Plane, conditional, one_too_many
 from .record import Explain, Implement, Predict, Question
 
 SCHEDULE = NoiseSchedule.stable_diffusion()
@@ -96,14 +96,6 @@ def dds_of(
 def sds(predict, x, source, n, t, cfg):
     e_u, e_c = predict(alpha[t] * x + sigma[t] * n, t, "target")
     return e_u + cfg * (e_c - e_u) - n
-
-
-def one_too_many(e_u, e_c, cfg):
-    return e_c + cfg * (e_c - e_u)
-
-
-def conditional(e_u, e_c, cfg):
-    return e_c
 
 
 IMPLEMENT = Implement(

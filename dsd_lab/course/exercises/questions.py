@@ -61,3 +61,16 @@ class Given:
 
     def uniform(self) -> Tensor:
         return torch.zeros(len(self.n), dtype=DTYPE)
+
+
+# ---- mistakes of guidance that several exercises know ----
+
+
+def one_too_many(e_u: Tensor, e_c: Tensor, cfg: float) -> Tensor:
+    """Guidance one too strong: from e_c instead of e_u."""
+    return e_c + cfg * (e_c - e_u)
+
+
+def conditional(e_u: Tensor, e_c: Tensor, cfg: float) -> Tensor:
+    """No guidance: the prediction with the prompt alone."""
+    return e_c
