@@ -9,7 +9,7 @@ import torch
 import typer
 from PIL import Image
 
-from dsd_lab import GaussianMixture, ddim
+from dsd_lab import GaussianMixture, ImageSet, ddim
 from dsd_lab.cameras import HELD_OUT
 from dsd_lab.course import family, mini, objects, objects_mini, reconstructions
 from dsd_lab.course.measured import scene_views
@@ -19,7 +19,7 @@ from dsd_lab.metrics import Estimate, kid, load_judge
 from dsd_lab.metrics.scenes import ObjectReport
 from dsd_lab.minis.train_judge import blur
 from dsd_lab.scene import GridField, Scene
-from dsd_lab.studies import Grid, figures
+from dsd_lab.studies import Grid, Setting, figures
 from dsd_lab.viz import points
 from dsd_lab.viz.style import INK
 from dsd_lab.worlds import icons
@@ -43,7 +43,9 @@ def test_the_shipped_table_is_the_one_its_command_describes():
 def test_studies_that_are_not_asked_for_keep_their_rows(tmp_path, monkeypatch):
     shipped, written = family.TABLE.load(), {}
     table = SimpleNamespace(
-        load=family.TABLE.load, write=lambda facts, **content: written.update(content, about=facts)
+        load=family.TABLE.load,
+        path=family.TABLE.path,
+        write=lambda facts, **content: written.update(content, about=facts),
     )
     monkeypatch.setattr(family, "TABLE", table)
     grid = Grid({"SDS": SDS()}, ["a cat"], [0, 1, 2], [{"steps": 2}])
@@ -197,3 +199,18 @@ def test_a_study_of_objects_goes_on_where_it_stopped(tmp_path, monkeypatch):
         ("a chair", "DSD", 1),
     ]
     assert all(row["distance"] == [0.2, 0.1, 0.3] and row["seconds"] >= 0 for row in table["rows"])
+
+
+def test_a_part_of_a_table_before_there_is_one_and_beside_another(
+    small_world, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(family.Table, "path", property(lambda _: tmp_path / "table.json"))
+    prior, table = ImageSet(small_world), family.Table("table")
+    grids = {
+        name: Grid({name: method}, ["warm"], [0, 1], [Setting(steps=2)])
+        for name, method in (("SDS", SDS()), ("DSD", DSD()))
+    }
+    for name, found in (("DSD", ["DSD"]), ("SDS", ["DSD", "SDS"])):
+        family.run(table, "made here", prior, grids, [], tmp_path, [name])
+        assert sorted(family.load(table).keys() - {"about"}) == found
+    assert {row.label for row in family.load(table)["DSD"].values()} == {"DDIM", "DSD"}

@@ -25,7 +25,7 @@ from dsd_lab.metrics import Estimate, evaluate, stratified
 from dsd_lab.studies import Grid, Setting, ranking, read, study, summarise
 from dsd_lab.studies.figures import figures
 from dsd_lab.studies.grid import plan
-from dsd_lab.studies.store import Store
+from dsd_lab.studies.store import Content, Store
 from dsd_lab.studies.summary import _ratio
 from dsd_lab.viz.pictures import png
 from dsd_lab.viz.plane import Place, place_labels, plane
@@ -232,6 +232,14 @@ def test_ctrl_c_keeps_the_finished_cells(prior, whole, tmp_path, monkeypatch):
     assert "pictures-warm" in figures(tmp_path)
     monkeypatch.undo()
     assert without_seconds(go(prior, tmp_path).rows) == without_seconds(read(whole).rows)
+
+
+def test_pictures_that_lie_channels_last_are_kept(tmp_path):
+    """As an autoencoder's decoder leaves them."""
+    pictures = torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    store = Store.begin(tmp_path, {"of": "pictures"})
+    store.save(0, Content({}, {"images": pictures}))
+    assert torch.equal(store.load(0).tensors["images"], pictures)
 
 
 def test_lost_or_damaged_pictures_are_made_again(prior, whole, tmp_path):

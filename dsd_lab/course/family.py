@@ -92,13 +92,12 @@ def run(
     only: Sequence[str] | None = None,
     workers: int | None = None,
 ) -> None:
-    """Run studies on a prior of drawings, those in `only` or all, and write their table.
+    """Run studies on a prior of drawings, those in `only` or all, and write their table after each.
 
     judging: the studies whose samples the judge sees, too.
     """
-    wanted = [choice("study", name, grids) for name in only or grids]
-    judge, content = load_judge("icons"), {} if len(wanted) == len(grids) else table.load()
-    for name in wanted:
+    judge, content = load_judge("icons"), table.load() if only and table.path.exists() else {}
+    for name in [choice("study", name, grids) for name in only or grids]:
         done = study(prior, grids[name], folder / name, executor=workers)
         if not done.finished:
             typer.echo("not complete; the same command goes on")
@@ -107,11 +106,11 @@ def run(
         content[name] = [asdict(s) for s in summarise(folder / name, by)]
         if by:
             content[of_judged(name)] = judged(done, prior.world, by)
-    # in all calls, if it was stopped between
-    rows = [row for name in grids for row in content.get(name, ())]
-    seconds = sum(row["seconds"] * row["prompts"] * row["seeds"] for row in rows)
-    content.pop("about", None)
-    table.write({"prior": about, "seconds": round(seconds)}, **content)
+        # in all calls, if it was stopped between
+        rows = [row for name in grids for row in content.get(name, ())]
+        seconds = sum(row["seconds"] * row["prompts"] * row["seeds"] for row in rows)
+        content.pop("about", None)
+        table.write({"prior": about, "seconds": round(seconds)}, **content)
 
 
 def of_judged(name: str) -> str:

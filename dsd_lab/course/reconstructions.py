@@ -92,7 +92,7 @@ def measure(
     made = partial(distil, views)
     rows = TABLE.scenes(folder, identity, groups, made, judge, cameras, workers)
     facts = {"priors": PRIORS | NETWORK, "camera": str(CAMERA), "steps": STEPS, "judged": JUDGED}
-    kept = load()["rows"] if only else []
+    kept = load()["rows"] if only and TABLE.path.exists() else []
     TABLE.write(facts, rows=[row for row in kept if row["prior"] not in wanted] + rows)
 
 

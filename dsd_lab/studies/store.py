@@ -91,7 +91,9 @@ class Store:
     def save(self, k: int, content: Content) -> None:
         """Keep cell k, whole or not at all."""
         notes = {"study": self._mark, "facts": json.dumps(content.facts)}
-        write_whole(self._file(k), lambda place: save_file(content.tensors, place, notes))
+        # a network's pictures may lie in memory channels last, which the format does not know
+        tensors = {name: tensor.contiguous() for name, tensor in content.tensors.items()}
+        write_whole(self._file(k), lambda place: save_file(tensors, place, notes))
 
     def fill(
         self,
