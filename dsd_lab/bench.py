@@ -1,8 +1,7 @@
 """`python -m dsd_lab.bench`: how long things take here; see `dsd_lab.studies.bench`."""
 
-import sys
-
+from .command import run_module
 from .studies.bench import main
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_module(main, "dsd_lab.bench")

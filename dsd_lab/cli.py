@@ -2,7 +2,6 @@
 re-executed.
 """
 
-import io
 import subprocess
 import sys
 from functools import partial
@@ -13,12 +12,11 @@ import typer
 from tqdm import tqdm
 
 from .checks import meant
+from .command import run as run_command
 from .course.measured import Workers
 from .files import expanded, prepare_folder, write_file
 from .methods import VARIANTS, variant
-from .metrics.features import MissingWeights
 from .priors import Prior, load_prior
-from .priors.network import out_of_memory
 from .tasks import compare
 
 app = typer.Typer(
@@ -28,7 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-FEWER = "not enough memory; take fewer seeds, or a smaller size"
 METHOD_NAMES = tuple(VARIANTS)
 
 
@@ -444,23 +441,8 @@ def grade(
 
 
 def main() -> None:
-    """The command's entry: what a user can cause is one line on stderr and exit status 2. Anything
-    else is a fault of the library, and keeps its traceback.
-    """
-    for stream in (sys.stdout, sys.stderr):  # a console that lacks a letter stops nothing
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        app()
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        why, known = " ".join(str(error).split()), not isinstance(error, RuntimeError)
-        if not known and out_of_memory(error):
-            why, known = f"{FEWER} ({why[:200]})", True
-        if not known and not isinstance(error, MissingWeights):
-            raise
-        why = why or FEWER
-        typer.echo(f"dsd-lab: {why}", err=True)
-        raise SystemExit(2) from None
+    """The command's entry."""
+    run_command(app, "dsd-lab")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ import base64
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -666,3 +667,25 @@ def test_no_course_is_an_error(tmp_path, monkeypatch, capsys):
     status, _, err = main(monkeypatch, capsys, "lab")
     assert status == 2
     assert err.startswith("dsd-lab: no notebooks found: run this in a clone of the project")
+
+
+# ---- python -m -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "message"),
+    [
+        ("bench", ["picture"], 'unknown part "picture"; did you mean "pictures"'),
+        ("course.family_mini", ["--only", "famly"], 'unknown study "famly"; did you mean "family"'),
+        ("course.mini", ["--workers", "0"], "workers must be an int of at least 1, got 0"),
+        ("minis.train_judge", ["icon"], 'unknown world "icon"; did you mean "icons"'),
+    ],
+)
+def test_a_modules_command_ends_in_a_line(module, words, message, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module(f"dsd_lab.{module}", run_name="__main__", alter_sys=False)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.startswith(f"python -m dsd_lab.{module}: {message}")
+    assert err.count("\n") == 1

@@ -10,8 +10,8 @@ ROOMS = [  # from the ground up, as in the README's table
     {"files", "checks", "checkpoint", "gradients", "notebook", "picture_files", "shapes"}
     | {"threads"},
     {"schedule", "draws", "cameras", "inputs"}, {"worlds"},
-    {"scene"}, {"priors"}, {"sampling"}, {"methods"}, {"distill"}, {"metrics"}, {"tasks"}, {"viz"},
-    {"studies"}, {"minis"}, {"course"}, {"bench"}, {"cli"},
+    {"scene"}, {"priors"}, {"sampling"}, {"methods"}, {"distill"}, {"metrics"}, {"tasks"},
+    {"viz"}, {"command"}, {"studies"}, {"minis"}, {"course"}, {"bench"}, {"cli"},
 ]  # fmt: skip
 FLOOR = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 FILES = sorted(file for file in LIBRARY.rglob("*.py") if file != LIBRARY / "__init__.py")

@@ -17,6 +17,7 @@ import typer
 from torch import Tensor
 
 from ..checks import choice
+from ..command import run_module
 from ..methods import ASD, DSD, SDS, VARIANTS
 from ..metrics import Estimate, JudgeNetwork, kid, load_judge, precision_recall
 from ..priors import Prior, load_prior
@@ -156,4 +157,4 @@ def load(table: Table = TABLE) -> dict:
 
 
 if __name__ == "__main__":
-    typer.run(measure)
+    run_module(measure, "dsd_lab.course.family")

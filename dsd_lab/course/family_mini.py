@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..command import run_module
 from ..priors import load_prior
 from ..studies import Grid, Setting
 from .family import FAMILY, PROMPTS, run
@@ -51,4 +52,4 @@ def load() -> dict:
 
 
 if __name__ == "__main__":
-    typer.run(measure)
+    run_module(measure, "dsd_lab.course.family_mini")

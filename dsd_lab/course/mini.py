@@ -11,6 +11,7 @@ from typing import Annotated
 import torch
 import typer
 
+from ..command import run_module
 from ..methods import DSD, SDS, Method
 from ..metrics import clipped, distances, mean, mean_pairwise, saturation
 from ..priors import load_prior
@@ -101,4 +102,4 @@ def figures(results: list[Result]) -> dict:
 load = TABLE.load
 
 if __name__ == "__main__":
-    typer.run(measure)
+    run_module(measure, "dsd_lab.course.mini")

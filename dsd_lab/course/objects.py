@@ -20,6 +20,7 @@ import typer
 from torch import Tensor
 
 from ..cameras import HELD_OUT
+from ..command import run_module
 from ..distill.scenes import SCENE_DSD
 from ..files import write_file
 from ..methods import ASD, DSD, SDI, SDS, ConsistentODE, Method
@@ -141,4 +142,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    typer.run(STUDY.measure)
+    run_module(STUDY.measure, "dsd_lab.course.objects")

@@ -4,8 +4,7 @@ dsd_lab.course.objects_fresh`.
 Text to 3-D on the exact prior `toybox`; seeds and settings as in `dsd_lab.course.objects`.
 """
 
-import typer
-
+from ..command import run_module
 from ..distill.scenes import SCENE_DSD
 from ..methods import FSD, SDS
 from .objects import AS_PUBLISHED, SEEDS, X0, Study
@@ -24,4 +23,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    typer.run(STUDY.measure)
+    run_module(STUDY.measure, "dsd_lab.course.objects_fresh")

@@ -6,8 +6,7 @@ Text to 3-D on the exact prior `toybox` at 32 pixels, SDS and DSD at four guidan
 
 from dataclasses import replace
 
-import typer
-
+from ..command import run_module
 from ..distill.scenes import SCENE_DSD, Stage
 from ..methods import SDS
 from .objects import FEWER, X0, Study
@@ -27,4 +26,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    typer.run(STUDY.measure)
+    run_module(STUDY.measure, "dsd_lab.course.objects_guidance")

@@ -6,8 +6,7 @@ Text to 3-D on the exact prior `toybox-joint`; prompts, seeds and settings as in
 often.
 """
 
-import typer
-
+from ..command import run_module
 from ..distill.scenes import JOINT_REFRESH, SCENE_DSD
 from ..methods import SDS
 from .objects import SEEDS, X0, Study
@@ -25,4 +24,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    typer.run(STUDY.measure)
+    run_module(STUDY.measure, "dsd_lab.course.objects_joint")

@@ -7,8 +7,7 @@ dsd_lab.course.objects_mini_64` ends at 64. All methods have the same steps, hel
 of t. The settings were chosen on "a mushroom" and "a house".
 """
 
-import typer
-
+from ..command import run_module
 from ..distill.scenes import Stage
 from ..methods import ASD, DSD, FSD, SDS, VSD
 from .objects import Study
@@ -40,4 +39,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    typer.run(STUDY.measure)
+    run_module(STUDY.measure, "dsd_lab.course.objects_mini")

@@ -4,8 +4,7 @@ dsd_lab.course.objects_mini_64`.
 As `dsd_lab.course.objects_mini`, but the last quarter of the steps fits pictures of 64 pixels.
 """
 
-import typer
-
+from ..command import run_module
 from ..distill import STAGES
 from .objects import Study
 from .objects_mini import CFG, METHODS, SEEDS
@@ -24,4 +23,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    typer.run(STUDY.measure)
+    run_module(STUDY.measure, "dsd_lab.course.objects_mini_64")

@@ -5,8 +5,7 @@ As `dsd_lab.course.objects_mini`, on `toybox-multi-view-mini`, of which each tar
 views around the object; so there are fewer methods and seeds.
 """
 
-import typer
-
+from ..command import run_module
 from ..distill.scenes import Stage
 from .objects import FEWER, Study
 from .objects_mini import METHODS
@@ -24,4 +23,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    typer.run(STUDY.measure)
+    run_module(STUDY.measure, "dsd_lab.course.objects_multi_view")

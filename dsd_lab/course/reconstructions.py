@@ -17,6 +17,7 @@ import typer
 
 from ..cameras import HELD_OUT, Camera
 from ..checks import choice
+from ..command import run_module
 from ..inputs import InputView, input_view
 from ..methods import ASD, SDI, SDS, ConsistentODE
 from ..metrics import judge_reconstructed_views
@@ -99,4 +100,4 @@ def measure(
 load = TABLE.load
 
 if __name__ == "__main__":
-    typer.run(measure)
+    run_module(measure, "dsd_lab.course.reconstructions")

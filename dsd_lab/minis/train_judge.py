@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from ..cameras import sample_cameras
 from ..checks import choice
+from ..command import run_module
 from ..draws import generator_of
 from ..files import prepare_folder, write_file, write_json, write_whole
 from ..metrics import kid, precision_recall
@@ -271,4 +272,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_module(main, "dsd_lab.minis.train_judge")

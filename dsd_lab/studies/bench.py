@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
 import torch
+import typer
 
 from .. import DSD, SDS, DSDStar, ddim, distill_images, load_prior
 from ..checks import choice
@@ -127,7 +129,9 @@ def empty(_: int) -> Content:
 PARTS = {"pictures": pictures, "network": network, "scenes": scenes, "cells": cells}
 
 
-def main(parts: list[str] | None = None) -> None:
-    """Time all of it, or the parts that are named: pictures, network, scenes, cells."""
+def main(
+    parts: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(PARTS)}; all.")] = None,
+) -> None:
+    """Time all of it, or the parts that are named."""
     for name in [choice("part", name, PARTS) for name in parts or PARTS]:
         PARTS[name]()
