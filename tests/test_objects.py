@@ -9,6 +9,8 @@ from dsd_lab import ddim, load_prior
 from dsd_lab.cameras import HELD_OUT
 from dsd_lab.course import (
     objects,
+    objects_32,
+    objects_fresh,
     objects_guidance,
     objects_mini,
     objects_mini_64,
@@ -60,6 +62,9 @@ def test_on_the_network_all_methods_have_the_same_budget():
     assert methods.items() <= objects_mini.METHODS.items()
     cfgs = [method.cfg for method, _, _ in objects_guidance.STUDY.runs.values()]
     assert sorted(set(cfgs)) == [1, 4, 7.5, 15] and objects.STUDY.yardstick is None
+    runs = objects_32.STUDY.runs
+    assert not set(objects.STUDY.prompts) & set(objects_32.STUDY.prompts)
+    assert objects_fresh.STUDY.runs.items() <= runs.items()  # at the same settings
 
 
 def test_one_prior_s_reconstructions_are_made_anew_and_the_others_rows_stay(tmp_path, monkeypatch):
@@ -69,11 +74,15 @@ def test_one_prior_s_reconstructions_are_made_anew_and_the_others_rows_stay(tmp_
         made.extend(groups)
         return [{"prior": p, "picture": n, "method": m, "new": True} for p, n, m in groups]
 
-    table = type(
-        "Table", (), {"scenes": scenes, "write": lambda self, facts, rows: done.extend(rows)}
-    )
+    class Table:
+        path = reconstructions.TABLE.path
+
+        def write(self, facts, rows):
+            done.extend(rows)
+
+    Table.scenes = scenes
     done = []
-    monkeypatch.setattr(reconstructions, "TABLE", table())
+    monkeypatch.setattr(reconstructions, "TABLE", Table())
     reconstructions.measure(tmp_path, ["a network"])
     assert {group[0] for group in made} == {"a network"} and len(made) == 2
     kept = [row for row in shipped["rows"] if row["prior"] != "a network"]

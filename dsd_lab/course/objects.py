@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..cameras import HELD_OUT
 from ..command import run_module
-from ..distill.scenes import SCENE_DSD
+from ..distill.scenes import SCENE_DSD, Stage
 from ..files import write_file
 from ..methods import ASD, DSD, SDI, SDS, ConsistentODE, Method
 from ..metrics import bootstrap, judge_views, load_judge
@@ -119,6 +119,7 @@ class Study(Table):
         write_file(self.picture, small_png(figure))
 
 
+AT_32 = {"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)}
 SEEDS, FEWER = range(8), range(4)  # fewer for what only shows why the defaults are what they are
 X0 = DSD(form="x0", t_min=0.02)
 AS_PUBLISHED = DSD(form="unit", reference_cfg=1.0)  # with the published code's second term

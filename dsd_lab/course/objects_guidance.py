@@ -7,9 +7,9 @@ Text to 3-D on the exact prior `toybox` at 32 pixels, SDS and DSD at four guidan
 from dataclasses import replace
 
 from ..command import run_module
-from ..distill.scenes import SCENE_DSD, Stage
+from ..distill.scenes import SCENE_DSD
 from ..methods import SDS
-from .objects import FEWER, X0, Study
+from .objects import AT_32, FEWER, X0, Study
 
 METHODS = {"SDS": SDS(), "DSD unit gain": SCENE_DSD, "DSD x0": X0}
 STUDY = Study(
@@ -21,7 +21,7 @@ STUDY = Study(
         for cfg in (1.0, 4.0, 7.5, 15.0)
         for label, method in METHODS.items()
     },
-    settings={"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)},
+    settings=AT_32,
 )
 load = STUDY.load
 

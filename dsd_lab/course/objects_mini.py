@@ -8,9 +8,8 @@ of t. The settings were chosen on "a mushroom" and "a house".
 """
 
 from ..command import run_module
-from ..distill.scenes import Stage
 from ..methods import ASD, DSD, FSD, SDS, VSD
-from .objects import Study
+from .objects import AT_32, Study
 
 CFG, T_MIN, SEEDS = 4.0, 0.02, range(8)
 X0 = DSD(cfg=CFG, t_min=T_MIN, form="x0")
@@ -33,7 +32,7 @@ STUDY = Study(
     ["a chair", "a hamburger", "a car"],
     {label: (method, 4, SEEDS) for label, method in METHODS.items()},
     steps=160,
-    settings={"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)},
+    settings=AT_32,
     yardstick=(25, CFG),
 )
 load = STUDY.load

@@ -6,8 +6,7 @@ views around the object; so there are fewer methods and seeds.
 """
 
 from ..command import run_module
-from ..distill.scenes import Stage
-from .objects import FEWER, Study
+from .objects import AT_32, FEWER, Study
 from .objects_mini import METHODS
 
 STUDY = Study(
@@ -18,7 +17,7 @@ STUDY = Study(
     ["a chair"],
     {label: (METHODS[label], 4, FEWER) for label in ("SDS", "DSD x0", "DSD unit gain")},
     steps=160,
-    settings={"stages": (Stage(size=32, resolution=32, share=1.0, views=4),)},
+    settings=AT_32,
 )
 load = STUDY.load
 
