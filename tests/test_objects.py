@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from dsd_lab import ddim, load_prior
 from dsd_lab.cameras import HELD_OUT
@@ -12,6 +13,7 @@ from dsd_lab.course import (
     objects_32,
     objects_fresh,
     objects_guidance,
+    objects_joint,
     objects_mini,
     objects_mini_64,
     objects_multi_view,
@@ -65,6 +67,41 @@ def test_on_the_network_all_methods_have_the_same_budget():
     runs = objects_32.STUDY.runs
     assert not set(objects.STUDY.prompts) & set(objects_32.STUDY.prompts)
     assert objects_fresh.STUDY.runs.items() <= runs.items()  # at the same settings
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        objects,
+        objects_32,
+        objects_fresh,
+        objects_guidance,
+        objects_joint,
+        objects_mini,
+        objects_mini_64,
+        objects_multi_view,
+    ],
+)
+def test_a_shipped_table_is_the_one_its_command_describes(module):
+    study, table = module.STUDY, module.load()
+    about = {"command": f"python -m {module.__name__}", "prior": study.about, "steps": study.steps}
+    assert about.items() <= table["about"].items()
+    wanted = {
+        (prompt, label, str(method), refresh, len(seeds))
+        for prompt in study.prompts
+        for label, (method, refresh, seeds) in study.runs.items()
+    }
+    found = {
+        (row["prompt"], row["method"], row["settings"], row["refresh"], row["scenes"])
+        for row in table["rows"]
+        if row["method"] != "DDIM"
+    }
+    assert found == wanted
+    assert {row["prompt"] for row in table["rows"] if row["method"] == "DDIM"} == (
+        set(study.prompts) if study.yardstick else set()
+    )
+    if module is not objects:  # whose picture is not shipped
+        assert Image.open(study.picture).width > 400
 
 
 def test_one_prior_s_reconstructions_are_made_anew_and_the_others_rows_stay(tmp_path, monkeypatch):

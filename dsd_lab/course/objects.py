@@ -5,9 +5,9 @@ Text to 3-D on the exact prior `toybox`, several seeds of each method. On these 
 and the levels of DSD were tried, so they are development prompts; `python -m
 dsd_lab.course.objects_fresh` has three on which nothing was chosen. How each object looks is kept
 as it comes, so the command can be stopped and goes on. What they come to is written to objects.json
-beside this file, with the command, versions and seconds, and how they look to objects.png. `python
--m dsd_lab.course.objects_mini` does the same on `toybox-mini`, `... .objects_joint` on
-`toybox-joint`.
+beside this file, with the command, versions and seconds, and how they look to objects.png, which
+is not shipped. `python -m dsd_lab.course.objects_mini` does the same on `toybox-mini`, `...
+.objects_joint` on `toybox-joint`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
