@@ -61,11 +61,15 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def prior_of_prompts(name: str, size: int) -> Prior:
-    """A prior to be asked by prompts. Raises ValueError for another."""
+    """A prior of pictures, to be asked by prompts. Raises ValueError for another."""
     prior = load_prior(name, size=size)
     if prior.asked_by != "prompt":
         raise ValueError(
             f'"{name}" is asked by a {prior.asked_by}, not by a prompt: use dsd_lab.image_to_3d'
+        )
+    if prior.cameras is not None:
+        raise ValueError(
+            f'"{name}" is asked for views from cameras, not for a picture: use dsd_lab.text_to_3d'
         )
     return prior
 

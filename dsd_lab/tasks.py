@@ -111,9 +111,9 @@ def image_to_3d(
     The scene is fitted to the picture at every step, and distilled from all other views: what the
     picture does not show is the prior's, and the seed's. image, image_camera: as for
     `dsd_lab.input_view`, which says what is assumed of the camera.
-    method: DSD as in `text_to_3d`, with guidance 3 and t falling evenly. stages: by default, if the
-    prior denoises each view alone, four views at first, then all; both matter for what the picture
-    does not show. The rest as in `text_to_3d`.
+    method: by default DSD in its x0 form (ours), with guidance 3 and t falling evenly. stages: by
+    default, if the prior denoises each view alone, four views at first, then all; both matter for
+    what the picture does not show. The rest as in `text_to_3d`.
     Raises TypeError or ValueError for anything that cannot be.
     """
     if prior.asked_by != "picture":

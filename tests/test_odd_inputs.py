@@ -90,6 +90,7 @@ WRONG = {
     "run --prior empty": "has no sub-folders",
     "run --prior pictures": "has one label",
     "run --prior toybox-novel-view": "is asked by a picture",
+    "run --prior toybox": "is asked for views from cameras",
     "run --prior damaged": "model_index.json",
     "run --out file": FOLDER,
     "run --out file/inside": FOLDER,

@@ -32,7 +32,7 @@ METHODS = {
 }
 COLUMNS = {
     "shape": "{}", "method": "{}", "pixels": "{}", "seconds a step": "{:.2f}",
-    "seconds to begin": "{:.1f}", "evaluations a view and step": "{:.1f}", "peak GB": "{:.1f}",
+    "seconds to begin": "{:.1f}", "evaluations a view and step": "{:.1f}", "peak GiB": "{:.1f}",
     "preset": "{}",
 }  # fmt: skip
 
@@ -117,7 +117,7 @@ def measured(
         "seconds a step": (ended - begun) / steps,
         "seconds to begin": begun - began,
         "evaluations a view and step": (prior.evaluations - before) / steps / views,
-        "peak GB": peak(prior.device) / 2**30 if peak else None,
+        "peak GiB": peak(prior.device) / 2**30 if peak else None,
         "preset": run.memory.name,
     }
 
