@@ -1,4 +1,5 @@
-"""The lessons in JupyterLab, in headless Chromium: cells run, controls move, pictures follow.
+"""The lessons in JupyterLab, and one as a Voila page, in headless Chromium: cells run, controls
+move, pictures follow.
 
 Needs Chromium and playwright (`pip install -e .[test]`), and is skipped without. Pictures of the
 explorers, and of a page where a test failed, and the milliseconds from each control's move to its
@@ -15,7 +16,6 @@ import subprocess
 import symtable
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -85,48 +85,56 @@ def kept(pytestconfig) -> Path:
     return pytestconfig.cache.mkdir("browser")
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    """The address of a JupyterLab on a copy of the lessons."""
-    folder = tmp_path_factory.mktemp("lab")
-    shutil.copytree(LESSONS, folder / "notebooks")
-    new, viewer = nbformat.v4, folder / "notebooks" / VIEWER
-    kernel = {"kernelspec": {"display_name": "Python 3", "name": "python3"}}
-    scene = new.new_notebook(cells=[new.new_code_cell(SCENE)], metadata=kernel)
-    nbformat.write(scene, viewer)
-    for name, values in SETTINGS.items():
-        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values))
+@contextlib.contextmanager
+def served(folder: Path, module: str, *options: str):
+    """The address of a server on a copy of the lessons, which knows no settings but its own."""
+    shutil.copytree(LESSONS, folder / "notebooks", dirs_exist_ok=True)
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     own = {f"JUPYTER_{kind}_DIR": str(folder / kind) for kind in ("CONFIG", "RUNTIME", "DATA")}
     own |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
-    options = f"--no-browser --allow-root --ip=127.0.0.1 --port={port} --IdentityProvider.token="
-    options += " --LabApp.expose_app_in_browser=True --ServerApp.port_retries=0"
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options.split()],
+            [sys.executable, "-m", module, "--no-browser", f"--port={port}", *options],
             cwd=folder / "notebooks", env=os.environ | own, stdout=log, stderr=log,
         )  # fmt: skip
-        address = f"http://127.0.0.1:{port}"
         try:
             for _ in range(240):
                 with contextlib.suppress(OSError):
-                    urllib.request.urlopen(f"{address}/api", timeout=5).close()
+                    socket.create_connection(("127.0.0.1", port), 5).close()
                     break
                 assert server.poll() is None, (folder / "log").read_text()
                 time.sleep(0.25)
-            yield address
+            yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
             server.wait(30)
 
 
 @pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab on the lessons, and on a notebook of a viewer alone."""
+    folder, new = tmp_path_factory.mktemp("lab"), nbformat.v4
+    kernel = {"kernelspec": {"display_name": "Python 3", "name": "python3"}}
+    scene = new.new_notebook(cells=[new.new_code_cell(SCENE)], metadata=kernel)
+    (folder / "notebooks").mkdir()
+    nbformat.write(scene, folder / "notebooks" / VIEWER)
+    for name, values in SETTINGS.items():
+        file = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    options = "--allow-root --ip=127.0.0.1 --IdentityProvider.token= --ServerApp.port_retries=0"
+    options += " --LabApp.expose_app_in_browser=True"
+    with served(folder, "jupyterlab", *options.split()) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
 def chromium():
-    """One browser for this file: its event loop may not outlive it, for tests that run one."""
+    """One browser for this file: its event loop may not outlive it, for tests that run one. (That
+    of pytest-playwright's session does, and `asyncio.run` in another file then fails.)
+    """
     with sync_api.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -134,22 +142,30 @@ def chromium():
 
 
 @contextlib.contextmanager
-def opened(chromium, lab: str, kept: Path, path: Path):
-    """A lesson in a tab; if something fails in it, a picture of the page is kept."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 1400})
-    wrong = []
+def tab(chromium, kept: Path, name: str):
+    """A page of the browser; if something fails in it, a picture of it is kept."""
+    page, wrong = chromium.new_page(viewport={"width": 1280, "height": 1400}), []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     try:
-        page.goto(f"{lab}/lab/tree/{path.name}?reset")
-        page.wait_for_function(READY, timeout=LIMIT)
         yield page
         assert not wrong, wrong
     except BaseException:
-        page.screenshot(path=kept / f"{path.stem}-failed.png")
+        page.screenshot(path=kept / f"{name}-failed.png")
         raise
     finally:
-        page.evaluate("jupyterapp?.shell.currentWidget?.sessionContext.shutdown()")
         page.close()
+
+
+@contextlib.contextmanager
+def opened(chromium, lab: str, kept: Path, path: Path):
+    """A lesson in JupyterLab."""
+    with tab(chromium, kept, path.stem) as page:
+        try:
+            page.goto(f"{lab}/lab/tree/{path.name}?reset")
+            page.wait_for_function(READY, timeout=LIMIT)
+            yield page
+        finally:
+            page.evaluate("jupyterapp?.shell.currentWidget?.sessionContext.shutdown()")
 
 
 def code_cells(path: Path) -> dict[int, dict]:
@@ -301,3 +317,18 @@ def test_a_viewer_answers_a_storm_and_sharpens(chromium, lab, kept, record_prope
             page.wait_for_timeout(50)
         assert "azimuth 90, elevation 20" in cell.inner_text()  # the newest of 12 steps of 5
     record_property("milliseconds", {"orbit": first})
+
+
+def test_a_lesson_is_a_voila_page(chromium, tmp_path, kept, record_property):
+    pytest.importorskip("voila", reason="no voila on this machine")
+    (path,) = LESSONS.glob("01_*.ipynb")
+    how = (path.name, "--Voila.ip=127.0.0.1")
+    with served(tmp_path, "voila", *how) as address, tab(chromium, kept, "voila") as page:
+        page.goto(address, wait_until="commit", timeout=CELLS)  # it comes as the cells run
+        page.locator("img.widget-image").first.wait_for(timeout=CELLS)
+        assert not page.locator(".jp-CodeCell .jp-InputArea").count()  # the code is left out
+        body = page.locator("body")
+        body.evaluate(WATCH)
+        name = move(body, body.locator(CONTROLS).first)
+        record_property("milliseconds", {name: first_picture(page)})
+        page.screenshot(path=kept / "voila.png")

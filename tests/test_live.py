@@ -11,7 +11,7 @@ from PIL import Image
 from dsd_lab import SDS, Camera, GaussianMixture, ImageSet, Scene, distill
 from dsd_lab.distill import Loop
 from dsd_lab.viz.controls import choice_control, seed_control
-from dsd_lab.viz.live import Experiment, Live, as_png, watch
+from dsd_lab.viz.live import KEPT, Experiment, Live, as_png, watch
 from dsd_lab.viz.pictures import sheet
 
 
@@ -216,6 +216,67 @@ def test_a_copy_moves_alone_and_knows_what_the_other_found():
     assert explorer.fact == "seed 1: 0"
     assert explorer.copy().fact == "seed 1: 4"  # of what is known nothing was lost
     assert explorer.set(seed=5) == "seed 5: 4"
+
+
+def shown_moments(steps):
+    """A watched run of which a control chooses the moment shown, and what was begun and shown."""
+    begun, shown = [], []
+
+    def begin(seed):
+        begun.append(seed)
+        at = []
+
+        def look(moment):
+            shown.append((seed, moment, len(at)))
+            return sheet({"a": [torch.zeros(3, 4, 4)]}), f"seed {seed}, {moment} of {len(at)}"
+
+        return Experiment((at.append(k) for k in range(steps)), look)
+
+    moment = choice_control("moment", ["begin", "end"])
+    return watch(begin, shows=("moment",), seed=seed_control(1), moment=moment), begun, shown
+
+
+def test_a_control_that_only_shows_begins_no_run():
+    explorer, begun, shown = shown_moments(4)
+    assert explorer.set(moment="end") == "seed 1, end of 4" and begun == [1]
+    assert explorer.set(seed=2, moment="begin") == "seed 2, begin of 4" and begun == [1, 2]
+    assert explorer.set(seed=1) == "seed 1, begin of 4"  # known, and looked at anew
+    assert explorer.set(moment="end") == "seed 1, end of 4"
+    assert explorer.copy().set(seed=2) == "seed 2, end of 4" and begun == [1, 2]
+    explorer.buttons["reset"].click()
+    assert explorer.set(moment="begin") == "seed 1, begin of 0" and begun == [1, 2, 1]
+    assert explorer.player.state == "paused"
+    with pytest.raises(ValueError, match='did you mean "seed"'):
+        watch(lambda seed: None, shows=("seeds",), seed=seed_control(0))
+
+
+def test_a_run_goes_on_while_another_moment_is_looked_at():
+    async def reader():
+        explorer, begun, shown = shown_moments(10**9)
+        await until(lambda: shown[-1][2] > 0)
+        explorer.controls["moment"].value = "end"
+        await until(lambda: shown[-1][1] == "end")
+        held = shown[-1][2]
+        await until(lambda: shown[-1][2] > held)
+        assert begun == [1] and explorer.player.state == "running"
+        explorer.controls["seed"].value = 2  # away, and back before it is heard
+        explorer.controls["seed"].value = 1
+        await until(lambda: len(begun) > 1)
+        assert begun == [1, 1]
+        explorer.player.turn("paused")
+
+    asyncio.run(reader())
+
+
+def test_only_some_runs_that_ended_are_kept():
+    explorer, begin = watched(steps=2)
+    for seed in range(2, KEPT + 2):
+        explorer.set(seed=seed)
+    assert len(begin.begun) == KEPT + 1
+    explorer.set(seed=2)
+    assert len(begin.begun) == KEPT + 1
+    explorer.set(seed=1)
+    assert len(begin.begun) == KEPT + 2
 
 
 def test_a_scenes_run_is_watched_too():

@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from dsd_lab.cameras import Camera, orbit, project
-from dsd_lab.scene import Field, GridField, HashField, Occupancy, Scene, fit_views, psnr, render
+from dsd_lab.scene import (
+    Field,
+    GridField,
+    HashField,
+    Occupancy,
+    Scene,
+    fit_views,
+    fitting,
+    psnr,
+    render,
+)
 from dsd_lab.scene.field import lattice
 from dsd_lab.scene.fit import roughness
 from dsd_lab.scene.render import composite, march, sight, sphere, transmittance
@@ -408,6 +418,11 @@ def test_a_scene_is_fitted_to_its_views():
         fit_views(images, cameras, seed=seed, **short).field.grid for seed in (0, 0, 1)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
+    begun, losses = fitting(images, cameras, **short)
+    empty = begun.field.grid.clone()
+    next(losses)  # one step, and no more
+    assert not torch.equal(begun.field.grid, empty) and len(list(losses)) == 3
+    assert torch.equal(begun.field.grid, first)
 
 
 def test_psnr_and_roughness_by_hand():

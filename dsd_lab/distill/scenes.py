@@ -18,7 +18,7 @@ from .. import checkpoint
 from ..cameras import Camera, CameraRanges, check_cameras
 from ..draws import run_generator
 from ..inputs import InputView
-from ..methods import DSD, Method
+from ..methods import DSD, Method, State
 from ..priors import Memory, Prior
 from ..priors.memory import pick_memory, smaller
 from ..scene import Field, GridField, NeuralBackground, Occupancy, Scene, Shading
@@ -174,8 +174,8 @@ class SceneRun(Loop):
 
 
 def begin_stage(run: SceneRun, number: int) -> StageRun:
-    """A stage at its beginning: its prior, the method's state for all its cameras, a new
-    optimiser; the scene's grid gets its resolution.
+    """A stage at its beginning: its prior, its cameras, a new optimiser; the scene's grid gets its
+    resolution.
     """
     settings, plan = run.settings, run.settings.stages[number]
     prior = run.prior.at_size(plan.size)
@@ -189,8 +189,12 @@ def begin_stage(run: SceneRun, number: int) -> StageRun:
         return prior.condition(**run.conditioning, camera=cameras if prior.cameras else None)
 
     cond = asked_from(cameras)
-    with torch.no_grad(), one_thread(prior.unet):
-        state = run.method.begin(prior, cond, e_star, asks(run.steps, settings.refresh))
+
+    @torch.no_grad()
+    def begin() -> State:
+        with one_thread(prior.unet):
+            return run.method.begin(prior, cond, e_star, asks(run.steps, settings.refresh))
+
     if run.scene.field.resolution not in (None, plan.resolution):
         run.scene.upsample(plan.resolution)
     return StageRun(
@@ -200,7 +204,7 @@ def begin_stage(run: SceneRun, number: int) -> StageRun:
         prior,
         cameras,
         run.method,
-        state,
+        begin,
         Targets(e_star, 1 if prior.all_at_once else prior.views_per_item),
         run.generator,
         settings.refresh,
@@ -221,7 +225,8 @@ def resumed_stage(run: SceneRun, state: Mapping[str, Tensor]) -> StageRun:
     checkpoint.restore(optimizer, part(state, "optimizer"))
     stage.targets.load_state_dict(part(state, "targets"))
     method_state = stage.state.restored(part(state, "method"))
-    stage = replace(stage, state=method_state, optimizer=optimizer, t=state["t"].clone())
+    stage = replace(stage, optimizer=optimizer, t=state["t"].clone())
+    stage.state = method_state
     if "cameras" in state:
         stage.look_from(tuple(Camera(*row) for row in state["cameras"].tolist()))
     return stage

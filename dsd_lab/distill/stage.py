@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +24,11 @@ from .targets import Targets
 class StageRun:
     """What belongs to one size of pictures and one set of cameras.
 
-    prior: at the stage's size. state, targets: of the method, an entry a camera. generator: of the
-    run. refresh: steps for which a target is held. t: at which the method was last asked, (V,).
-    asked_from: the prior's condition for cameras. ranges: what cameras are drawn from each time
-    that the method is asked; None where they stay. memory: what to do to fit into it, None for
-    nothing.
+    prior: at the stage's size. begin: makes the method's state, an entry a camera, as targets have.
+    generator: of the run. refresh: steps for which a target is held. t: at which the method was
+    last asked, (V,). asked_from: the prior's condition for cameras. ranges: what cameras are drawn
+    from each time that the method is asked; None where they stay. memory: what to do to fit into
+    it, None for nothing.
     """
 
     number: int
@@ -36,7 +37,7 @@ class StageRun:
     prior: Prior
     cameras: tuple[Camera, ...]
     method: Method
-    state: State
+    begin: Callable[[], State]
     targets: Targets
     generator: torch.Generator
     refresh: int
@@ -46,6 +47,13 @@ class StageRun:
     ranges: CameraRanges | None = None
     shading: Shading | None = None
     memory: Memory | None = None
+
+    @cached_property
+    def state(self) -> State:
+        """The method's, begun in the first step and not before: it may follow a path for each view
+        then, which takes a moment.
+        """
+        return self.begin()
 
     @property
     def size(self) -> int:

@@ -2,7 +2,7 @@
 
 from .background import NeuralBackground
 from .field import Field, GridField, HashField, Occupancy
-from .fit import fit_views, psnr
+from .fit import fit_views, fitting, psnr
 from .lights import Lights, Shading
 from .regularisers import REFERENCE, Ramp, regularisation
 from .render import Rendering, render
@@ -21,6 +21,7 @@ __all__ = [
     "Scene",
     "Shading",
     "fit_views",
+    "fitting",
     "psnr",
     "regularisation",
     "render",

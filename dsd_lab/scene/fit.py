@@ -3,7 +3,7 @@ as in DVGO (arXiv 2111.11215) and Plenoxels (arXiv 2112.05131).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +27,24 @@ def fit_views(
     steps: int = 300,
     seed: int = 0,
     progress: Callable[[int, float, Scene], None] | None = None,
+    **settings,
+) -> Scene:
+    """A grid scene whose pictures from `cameras` are `images`.
+
+    progress: called with the step, its loss and the scene after each step. All else: see `fitting`.
+    """
+    scene, losses = fitting(images, cameras, steps, seed, **settings)
+    for step, loss in enumerate(losses):
+        if progress:
+            progress(step, loss, scene)
+    return scene
+
+
+def fitting(
+    images: Tensor,
+    cameras: Sequence[Camera],
+    steps: int = 300,
+    seed: int = 0,
     *,
     resolutions: Sequence[int] = RESOLUTIONS,
     batch: int = BATCH,
@@ -35,17 +53,16 @@ def fit_views(
     smoothness: float = SMOOTHNESS,
     emptiness: float = EMPTINESS,
     background: float | Tensor = 1.0,
-) -> Scene:
-    """A grid scene whose pictures from `cameras` are `images`, by Adam on random rays, from coarse
-    to fine.
+) -> tuple[Scene, Iterator[float]]:
+    """A grid scene, and the losses of its fit to pictures: to take the next one is to take a step.
+    By Adam on random rays, from coarse to fine.
 
         loss = mean over rays of (rgb - picture)^2
                +  smoothness * roughness(grid)  +  emptiness * mean opacity
 
     images: (V, 3, H, H) in [0, 1] on `background`, one a camera; the scene is on their device. The
     steps are shared evenly between `resolutions`.
-    seed: of the rays and the samples along them. progress: called with the step, its loss and the
-    scene after each step.
+    seed: of the rays and the samples along them.
     Raises ValueError for images that are not square or not one a camera, and for steps, sizes or a
     rate that cannot be.
     """
@@ -55,34 +72,38 @@ def fit_views(
     scene = Scene(GridField(resolutions[0]), background=background).to(images.device)
     lines = sight(cameras, images.shape[-1], device=images.device)
     colours = images.float().permute(0, 2, 3, 1).reshape(-1, 3).index_select(0, lines.pixel)
-    ends = [steps * k // len(resolutions) for k in range(len(resolutions) + 1)]
-    for resolution, stage in zip(resolutions, map(range, ends, ends[1:]), strict=False):
-        if resolution != scene.field.resolution:
-            scene.upsample(resolution)
-        optimizer = torch.optim.Adam(
-            scene.field.parameters(), lr=lr, betas=(0.9, 0.99), eps=1e-15, foreach=False
+
+    def loss_at(some: Tensor) -> Tensor:
+        some_lines = lines.select(some)
+        seen = march(scene.field, some_lines, samples, generator, scene.occupancy, background)
+        return (
+            (seen.rgb - colours.index_select(0, some)).square().mean()
+            + emptiness * seen.opacity.mean()
+            + smoothness * roughness(scene.field.grid)
         )
-        for step in stage:
-            some = torch.randint(len(colours), (batch,), generator=generator).to(images.device)
-            some_lines = lines.select(some)
-            seen = march(scene.field, some_lines, samples, generator, scene.occupancy, background)
-            loss = (
-                (seen.rgb - colours.index_select(0, some)).square().mean()
-                + emptiness * seen.opacity.mean()
-                + smoothness * roughness(scene.field.grid)
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            scene.step()
-            if progress:
-                progress(step, loss.item(), scene)
-    scene.occupancy.update(scene.field)
-    return scene
+
+    def losses() -> Iterator[float]:
+        ends = [steps * k // len(resolutions) for k in range(len(resolutions) + 1)]
+        for resolution, begin, end in zip(resolutions, ends, ends[1:], strict=False):
+            if resolution != scene.field.resolution:
+                scene.upsample(resolution)
+            grid = scene.field.parameters()
+            optimizer = torch.optim.Adam(grid, lr=lr, betas=(0.9, 0.99), eps=1e-15, foreach=False)
+            for _ in range(begin, end):
+                some = torch.randint(len(colours), (batch,), generator=generator).to(images.device)
+                loss = loss_at(some)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                scene.step()
+                yield loss.item()
+        scene.occupancy.update(scene.field)
+
+    return scene, losses()
 
 
 def _check(images, cameras, steps, resolutions, batch, lr):
-    """Raises ValueError for what `fit_views` cannot do."""
+    """Raises ValueError for what `fitting` cannot do."""
     shape, views = tuple(images.shape), len(cameras)
     if len(shape) != 4 or shape[:2] != (views, 3) or shape[2] != shape[3]:
         raise ValueError(f"images must be ({views}, 3, size, size), one a camera, got {shape}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..cameras import Camera, orbit
+from ..checks import choice
 from ..distill.pictures import Loop, Run
 from ..notebook import as_png, in_notebook
 from .controls import SETTLE, Explorer, running_loop, twin
@@ -25,6 +26,7 @@ from .pictures import png
 from .stills import above, captioned, with_still
 from .style import looks_of
 
+KEPT = 16  # runs that have ended, at most, to be shown when their values come again
 SLICE = 0.03  # seconds of steps between two looks at what controls and buttons say
 
 
@@ -108,12 +110,13 @@ class Experiment:
     """What is watched: `steps` are taken one by one, `look()` returns a figure of how far they are
     and a fact, `measure(step)` numbers by name, which are drawn over the steps as curves.
 
-    steps: a run, or any iterator; what is slow to begin, it begins at its first step. index: how
+    steps: a run, or any iterator; what is slow to begin, it begins at its first step. look: takes
+    the values of the controls that `watch` was told to show. index: how
     many have been taken.
     """
 
     steps: Iterator
-    look: Callable[[], tuple[Figure, str]]
+    look: Callable[..., tuple[Figure, str]]
     measure: Callable[[object], Mapping[str, float]] = lambda step: {}
     index: int = field(default=0, init=False)
     curves: dict[str, list[float]] = field(default_factory=dict, init=False)
@@ -127,9 +130,9 @@ class Experiment:
             return True
         return False
 
-    def seen(self) -> Seen:
+    def seen(self, **shown) -> Seen:
         """How far it is, drawn."""
-        figure, fact = self.look()
+        figure, fact = self.look(**shown)
         steps, drawn = range(1, self.index + 1), b""
         if self.index > 1 and self.curves:
             colours = [colour for colour, *_ in looks_of(self.curves).values()]
@@ -142,14 +145,14 @@ class Player:
     """Drives a run: begins, stops and steps it, a few steps at a time in the kernel's event loop,
     so that controls and buttons are heard in between; where there is no loop, to its end.
 
-    begin: makes the run. see, fail, become: told what there is to show, what went wrong, and the
-    state ("paused", "running", "finished" or "failed").
+    begin: makes the run. see, fail, become: told which run is to be shown as it is now, what went
+    wrong, and the state ("paused", "running", "finished" or "failed").
     """
 
     def __init__(
         self,
         begin: Callable[[], Experiment],
-        see: Callable[[Seen], None],
+        see: Callable[[Experiment], None],
         fail: Callable[[Exception], None],
         become: Callable[[str], None],
     ):
@@ -181,6 +184,14 @@ class Player:
             if self._ready():
                 self.turn("paused")
                 self._guarded(lambda: self._look() if self.run.take() else self._finish())
+
+    def look(self, run: Experiment | None = None) -> None:
+        """Show the run as it is now, or in its place another that has ended."""
+        with self.lock:
+            if run is not None:
+                self.run = run
+                self.turn("finished")
+            self._guarded(self._look)
 
     def finish(self) -> None:
         """Drive a run that goes to its end."""
@@ -228,7 +239,7 @@ class Player:
     def _look(self) -> None:
         """Show how far the run is. For as long as that takes, no other look is due."""
         began = time.perf_counter()
-        self.see(self.run.seen())
+        self.see(self.run)
         self._due = 2 * time.perf_counter() - began
 
     def _guarded(self, act: Callable[[], object]) -> None:
@@ -240,8 +251,9 @@ class Player:
 
 
 class LiveExplorer(Explorer):
-    """Controls that begin a run, buttons that stop, step and begin it anew, and the picture and
-    curves that follow it; see `watch`. Whoever asks for its fact gets that of the run's end.
+    """Controls that begin a run or say what of it is shown, buttons that stop, step and begin it
+    anew, and the picture and curves that follow it; see `watch`. Whoever asks for its fact gets
+    that of the run's end.
     """
 
     def __init__(
@@ -249,9 +261,12 @@ class LiveExplorer(Explorer):
         begin: Callable[..., Experiment],
         controls: Mapping[str, widgets.Widget],
         greyed: Mapping[str, Callable[[dict], str]] | None = None,
-        finished: dict[tuple, Seen] | None = None,
+        shows: Collection[str] = (),
+        finished: dict[tuple, Experiment] | None = None,
     ):
-        self._finished = {} if finished is None else finished  # what runs came to, by the values
+        self._shows = frozenset(choice("control", name, controls) for name in shows)
+        self._finished = {} if finished is None else finished  # by the values that began them
+        self._of = None  # the values that began the run that is shown
         self.player = Player(self._begin, self._see, self._fail, self._become)
         self.buttons = {
             "start": _button("Start", "play", self.player.start, "go on, or begin anew"),
@@ -267,16 +282,24 @@ class LiveExplorer(Explorer):
 
     def copy(self) -> LiveExplorer:
         twins = {name: twin(control) for name, control in self.controls.items()}
-        return type(self)(self._draw, twins, self._greyed.why, self._finished)
+        return type(self)(self._draw, twins, self._greyed.why, self._shows, self._finished)
+
+    @property
+    def _asked(self) -> tuple:
+        """The values that begin a run."""
+        return tuple(self._now(shown=False).values())
 
     def refresh(self) -> None:
-        """Begin anew for the controls' values and go on, unless it is known what comes of them."""
+        """Begin anew for the controls' values and go on, unless it is known what comes of them, or
+        only another look at the same run is asked for.
+        """
         with self.player.lock:
             self._rest()
-            self._of = self.values
+            if self._shows and self._asked == self._of:
+                return self.player.look()
+            self._of = self._asked
             if self._of in self._finished:
-                self.player.turn("finished")
-                return self._see(self._finished[self._of])
+                return self.player.look(self._finished[self._of])
             self.player.reset()
             if self.player.state == "paused":
                 self.player.start()
@@ -290,19 +313,27 @@ class LiveExplorer(Explorer):
         return self._fact
 
     def _changed(self) -> None:
-        self.player.turn("paused")  # nobody waits for the old run any more
+        if self._asked != self._of:  # nobody waits for the old run any more
+            self.player.turn("paused")
+            self._of = None
         super()._changed()
 
     def _begin(self) -> Experiment:
         self._rest()
-        self._of = self.values
-        return self._draw(**dict(zip(self.controls, self._of, strict=True)))
+        self._of = self._asked
+        return self._draw(**self._now(shown=False))
+
+    def _now(self, shown: bool) -> dict:
+        """The values of the controls that say what is shown, or of those that begin a run."""
+        named = self.controls.items()
+        return {name: c.value for name, c in named if (name in self._shows) == shown}
 
     def _fail(self, error: Exception) -> None:
         super()._fail(error)
         self.curve.layout.visibility = "hidden"
 
-    def _see(self, seen: Seen) -> None:
+    def _see(self, run: Experiment) -> None:
+        seen = run.seen(**self._now(shown=True))
         self._seen, self.picture.value = seen, seen.picture
         if seen.curve:
             self.curve.value, self.curve.layout.display = seen.curve, None
@@ -311,7 +342,9 @@ class LiveExplorer(Explorer):
         self._tell(seen.fact)
         self._become(self.player.state)
         if self.player.state == "finished":
-            self._finished[self._of] = seen
+            self._finished[self._of] = run
+            if len(self._finished) > KEPT:
+                del self._finished[next(iter(self._finished))]
 
     def _become(self, state: str) -> None:
         start = self.buttons["start"]
@@ -341,11 +374,14 @@ def _button(label: str, icon: str, act: Callable[[], None], tooltip: str) -> wid
 def watch(
     begin: Callable[..., Experiment],
     greyed: Mapping[str, Callable[[dict], str]] | None = None,
+    shows: Collection[str] = (),
     **controls: widgets.Widget,
 ) -> LiveExplorer:
     """A live run: `begin(**values)` returns an `Experiment`, begun for the controls' values.
 
-    Moving a control drops the run under way, and begins and shows another. What a finished run came
-    to is kept, and shown when its values come again. greyed, controls: as in `controls.explore`.
+    Moving a control drops the run under way, and begins and shows another. The last `KEPT` runs
+    that ended are kept, and shown when their values come again. shows: names of controls that begin
+    no run: their values go to the experiment's `look`, and moving them looks at the run anew.
+    greyed, controls: as in `controls.explore`.
     """
-    return LiveExplorer(begin, controls, greyed)
+    return LiveExplorer(begin, controls, greyed, shows)

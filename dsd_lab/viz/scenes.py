@@ -18,7 +18,6 @@ from ..cameras import Camera, check_cameras, orbit, project, rays
 from ..checks import choice
 from ..distill import SceneRun
 from ..metrics import JANUS, Estimate
-from ..scene import GridField
 from ..scene.render import Rendering, composite, transmittance
 from ..scene.scene import Scene
 from . import style
@@ -198,26 +197,22 @@ def on_scene(
     size: int = 64,
     credit: str = "",
 ) -> Experiment:
-    """A run on a scene, seen from some cameras in pictures of `size` pixels.
+    """A run on a scene, which `begin()` makes, seen from some cameras in pictures of `size` pixels.
 
-    begin: makes the run, at the first step: a method may first follow a path for each view, which
-    takes a moment, and until then the empty scene is shown.
+    A method may first follow a path for each view; that is part of the first step, and until then
+    the empty scene is shown.
     """
-    runs: list[SceneRun] = []
-
-    def steps():
-        runs.append(begin())
-        yield from runs[0]
+    run = begin()
 
     def look():
-        scene = runs[0].scene if runs else Scene(GridField(8))
-        fact = f"step {runs[0].index} of {runs[0].steps}" if runs else "about to begin"
-        return views_grid({"": scene.images(cameras, size)}, cameras, credit=credit, tile=1.1), fact
+        views = run.scene.images(cameras, size)
+        figure = views_grid({"": views}, cameras, credit=credit, tile=1.1)
+        return figure, f"step {run.index} of {run.steps}"
 
     def measure(step):
         return {"t / 999": step.t.double().mean() / 999, "not white": 1 - step.images.mean()}
 
-    return Experiment(steps(), look, measure)
+    return Experiment(run, look, measure)
 
 
 @style.theme()
