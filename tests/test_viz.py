@@ -35,8 +35,9 @@ from dsd_lab.viz.points import COLOURS, density, field, square, trajectories
 from dsd_lab.viz.style import FAINT
 
 CREDIT = (
-    "Icons: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter, CC BY 4.0), Fluent Emoji (Microsoft, MIT), "
-    "EmojiOne (CC BY 4.0), FxEmojis (Mozilla, CC BY 4.0); rasterised at 64x64 on white."
+    "Icons: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter, CC BY 4.0), "
+    "Fluent Emoji (Microsoft, MIT), EmojiOne (CC BY 4.0), FxEmojis (Mozilla, CC BY 4.0); "
+    "rasterised at 64x64 on white."
 )
 
 
