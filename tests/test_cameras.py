@@ -109,7 +109,8 @@ def test_one_pixel_looks_at_the_origin():
 @pytest.mark.parametrize(
     ("point", "azimuth", "column", "row"),
     [
-        (X, 0, 1, 0), (Z, 90, -1, 0), (-Z, 90, 1, 0), (X, 180, -1, 0), (Y, 0, 0, -1), (Y, 90, 0, -1), (-Y, 180, 0, 1),
+        (X, 0, 1, 0), (Z, 90, -1, 0), (-Z, 90, 1, 0), (X, 180, -1, 0),
+        (Y, 0, 0, -1), (Y, 90, 0, -1), (-Y, 180, 0, 1),
     ],
 )  # fmt: skip
 def test_where_axes_land(point, azimuth, column, row):

@@ -120,6 +120,10 @@ def test_a_forest_has_a_row_a_method_in_the_colour_of_its_noise():
     assert [line.get_xdata()[0] for line in dots] == [s.distance.value for s in rows]
     colours = {ORIGINS.get(s.label): line.get_color() for s, line in zip(rows, dots, strict=True)}
     assert len(set(colours.values())) == 4 and colours[None] == INK
+    (only,) = figures.forest(rows, ORIGINS, measures={"named": "named right"}).axes
+    dots = [line for line in only.get_lines() if line.get_marker() == "o"]
+    assert only.get_title() == "named right"
+    assert [line.get_xdata()[0] for line in dots] == [s.named.value for s in rows]
     with pytest.raises(ValueError, match="nothing to show"):
         figures.forest([], ORIGINS)
 

@@ -1,4 +1,6 @@
-"""Exercises of lessons 00, 05, 06, 10, 11 and 13: solutions and mistakes as learners write them."""
+"""Exercises of lessons 00, 05, 06, 10, 11, 13 and 14: solutions and mistakes as learners write
+them.
+"""
 
 import pytest
 import torch
@@ -55,11 +57,19 @@ def training_loss(network, x0, noise, t):
     return (snr.clamp(max=5) / (snr + 1) * error**2).mean(1)
 
 
+def step_on_points(y, points, width, r, r_to):
+    away, variance = y[:, None] - points, width**2 + r**2
+    weights = (-(away**2).sum(-1) / (2 * variance)).softmax(1)
+    x0 = (weights[:, :, None] * (points + width**2 / variance * away)).sum(1)
+    return y + (r_to - r) * (y - x0) / r
+
+
 SOLUTIONS = {"00.1": 208, "00.2": x0_prediction, "00.3": "c"}
 SOLUTIONS |= {"05.1": 3.0, "05.2": step, "05.3": "b", "06.1": 0.75, "06.2": pixel, "06.3": "d"}
 SOLUTIONS |= {"10.1": 0.4, "10.2": perp_neg, "10.3": "e"}
 SOLUTIONS |= {"11.1": 0.75, "11.2": flow_gradient, "11.3": "c"}
 SOLUTIONS |= {"13.1": 0.5, "13.2": training_loss, "13.3": "a"}
+SOLUTIONS |= {"14.1": 0.796, "14.2": step_on_points, "14.3": "d"}
 
 
 def swapped(predict, x_t, t, cfg):
@@ -123,6 +133,14 @@ def learns_noise(network, x0, noise, t):
     return (snr.clamp(max=5) / (snr + 1) * error**2).mean(1)
 
 
+def step_to_x0(y, points, width, r, r_to):
+    return step_on_points(y, points, width, r, 0.0)
+
+
+def step_without_width(y, points, width, r, r_to):
+    return step_on_points(y, points, 0.0, r, r_to)
+
+
 # answers beside the known mistakes' own, written as a learner would, and how their hint begins
 WRONG = [
     ("00.1", 104, "a guided prediction costs two"),
@@ -148,6 +166,11 @@ WRONG = [
     ("13.1", 0.9, "that is SNR / (SNR + 1)"),
     ("13.2", learns_noise, "the target is the noise"),
     ("13.2", lambda *a: training_loss(*a).mean(), "the shape should be (4,)"),
+    ("14.1", 1.6, "that is their whole distance"),
+    ("14.1", 0.64, "that is a variance"),
+    ("14.2", step_to_x0, "this is the x0-prediction"),
+    ("14.2", step_without_width, "the width of what is drawn is missing"),
+    ("14.2", lambda y, *_: y, "the result does not depend on points"),
 ]
 
 

@@ -570,8 +570,8 @@ def test_repulsion_of_three_particles_by_hand():
 
 
 def test_repulsion_parts_what_is_near(fixed_draws):
-    """Under x <- x - lr g, with a gradient of nothing but the force: two near points part, and so do
-    all three.
+    """Under x <- x - lr g, with a gradient of nothing but the force: two near points part, and so
+    do all three.
     """
     x = torch.tensor([[0.0, 0.0], [0.1, 0.0], [0.0, 1.0]], dtype=f64)
     moved = x + 0.01 * repel(x)

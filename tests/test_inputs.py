@@ -241,7 +241,8 @@ def of(value, *shape):
         (
             noisy(),
             ValueError,
-            "no transparency and no plain background to remove: its border is not of one colour; give a PNG",
+            "no transparency and no plain background to remove: "
+            "its border is not of one colour; give a PNG",
         ),
         (picture(alpha=0), ValueError, "the picture is empty"),
         (picture(box=(0, 0, 0, 0)), ValueError, "the picture is empty"),

@@ -54,7 +54,7 @@ def test_the_syllabus_counts_the_points_that_the_exercises_have():
     rows = re.findall(r"\| (\d\d\.1[^|]*) \| (\d+) \|", text)
     meetings = [({number[:2] for number in re.findall(r"\d\d\.\d", a)}, int(p)) for a, p in rows]
     assert all(points == 5 * len(lessons) for lessons, points in meetings)
-    assert sum(points for _, points in meetings) == 70 and "With 70 points in all" in text
+    assert sum(points for _, points in meetings) == 75 and "With 75 points in all" in text
     for lesson in {number[:2] for number in EXERCISES}:
         assert sum(e.points for number, e in EXERCISES.items() if number[:2] == lesson) == 5
         assert any(lesson in lessons for lessons, _ in meetings)

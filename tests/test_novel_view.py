@@ -86,7 +86,7 @@ def twins():
 
 
 def seen(world, weights, camera=SIDE):
-    """A picture between the objects' own from a camera of the bank: their mean under some weights."""
+    """A picture between the objects' own from a camera of the bank: their weighted mean."""
     own = world.views[:, world.cameras.index(camera)].double() / 255
     image = torch.einsum(
         "n,nchw->chw", torch.tensor(weights, dtype=f64) / sum(weights), own
@@ -304,7 +304,7 @@ def test_joint_views_agree_on_an_answer(twins):
 
 
 def test_a_picture_from_any_camera(twins):
-    """One that the bank does not have: all objects are rendered from there, at the picture's size."""
+    """One that the bank lacks: all objects are rendered from there, at the picture's size."""
     prior, camera = NovelViewSet(twins), Camera(20, 35, 3.2, 38)
     own = render(twins.toys, [camera], 16).rgb[:, 0]
     view = InputView(0.6 * own[0] + 0.4 * own[1], torch.ones(1, 16, 16), camera)
@@ -803,7 +803,8 @@ def no_bytes(copy):
         ),
         (
             four_channels,
-            "UNet of 4 input and 4 output channels; one that sees a picture beside its latents of 4 .* has 8 and 4",
+            "UNet of 4 input and 4 output channels; "
+            "one that sees a picture beside its latents of 4 .* has 8 and 4",
         ),
         (
             with_projection({"projection.weight": (TOKEN, EMBEDDING), "projection.bias": TOKEN}),

@@ -421,7 +421,8 @@ def test_loading_says_nothing(folders):
         [
             "from dsd_lab import VSD, distill, load_prior",
             f"prior = load_prior({str(folders['sd15'])!r})",
-            "runs = [distill(prior, 'a cat', VSD(particles='lora'), [seed], 1).finish() for seed in (0, 1)]",
+            "method = VSD(particles='lora')",
+            "runs = [distill(prior, 'a cat', method, [seed], 1).finish() for seed in (0, 1)]",
             "runs[0].images",
         ]
     )
@@ -868,7 +869,8 @@ def test_names(folders, monkeypatch, tmp_path):
         load_prior("test-lost")
     with pytest.raises(
         ValueError,
-        match='unknown prior "test-min"; did you mean "test-mini".*"icons".*"test-mini", "test-lost"',
+        match='unknown prior "test-min"; did you mean "test-mini".*"icons".*'
+        '"test-mini", "test-lost"',
     ):
         load_prior("test-min")
 

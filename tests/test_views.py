@@ -45,7 +45,7 @@ def pictures(world, camera, scale=SCALE):
 
 
 def closed_form(x, t, y, schedule):
-    """E[x0 | x_t] for the equally likely pictures y, and the noise that goes with it, for one item."""
+    """E[x0 | x_t] for the equally likely pictures y, and the noise that goes with it; one item."""
     a, s = schedule.alpha[t], schedule.sigma[t]
     x0 = (-(x.flatten() - a * y).square().sum(1) / (2 * s**2)).softmax(0) @ y
     return x0.reshape(x.shape), (x - a * x0.reshape(x.shape)) / s
@@ -174,7 +174,8 @@ def test_conditions_with_cameras(prior):
         (
             Camera(100, 25),
             ValueError,
-            r"knows 4 cameras and Camera\(azimuth=100.0.* nearest is Camera\(azimuth=90.0, elevation=20.0",
+            r"knows 4 cameras and Camera\(azimuth=100.0.* nearest is "
+            r"Camera\(azimuth=90.0, elevation=20.0",
         ),
         (
             [BANK[0], Camera(0, 21)],
@@ -299,7 +300,7 @@ def test_joint_views_are_one_picture_of_all_views(world):
 
 
 def test_joint_views_agree_on_the_object(world):
-    """From each seed all views end at the same object; denoised alone they do not, from most seeds."""
+    """From each seed all views end at one object; denoised alone they do not, from most seeds."""
     ends = {}
     for joint in (True, False):
         prior = ViewSet(world, joint=joint)
@@ -323,7 +324,7 @@ def test_a_joint_prior_says_so_and_has_smaller_pictures(world):
 
 
 def test_load_prior(monkeypatch):
-    """By its name, and made once a size; the whole world, which takes a minute, stays unmade here."""
+    """By its name, and made once a size; the whole world takes a minute and stays unmade here."""
     priors._toybox.cache_clear()
     monkeypatch.setattr(priors, "toybox", small)
     try:

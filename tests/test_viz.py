@@ -14,7 +14,7 @@ from PIL import Image
 
 from dsd_lab import GaussianMixture, ImageSet, Trajectory, ddim
 from dsd_lab.viz.controls import cfg_control, choice_control, explore, seed_control, t_control
-from dsd_lab.viz.interpolation import Moment, animated, interpolation
+from dsd_lab.viz.interpolation import LONGER, Moment, animated, interpolation
 from dsd_lab.viz.landscape import Landscape, curves, landscapes
 from dsd_lab.viz.pictures import (
     MARGIN,
@@ -35,8 +35,9 @@ from dsd_lab.viz.points import COLOURS, density, field, square, trajectories
 from dsd_lab.viz.style import FAINT
 
 CREDIT = (
-    "Icons: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter, CC BY 4.0), Fluent Emoji (Microsoft, MIT), "
-    "EmojiOne (CC BY 4.0), FxEmojis (Mozilla, CC BY 4.0); rasterised at 64x64 on white."
+    "Icons: Noto Emoji (Google, Apache-2.0), Twemoji (Twitter, CC BY 4.0), "
+    "Fluent Emoji (Microsoft, MIT), EmojiOne (CC BY 4.0), FxEmojis (Mozilla, CC BY 4.0); "
+    "rasterised at 64x64 on white."
 )
 
 
@@ -357,6 +358,10 @@ def test_the_interpolated_point_lies_between_render_and_noise(mixture):
     shown = [line.get_xydata() for line in figure.axes[0].lines]
     a, s = mixture.schedule.alpha[500], mixture.schedule.sigma[500]
     assert any(np.allclose(points, [[a, s]]) for points in shown)  # alpha x + sigma n
+    (arrow,) = (text for text in figure.axes[0].texts if text.arrow_patch)
+    assert np.allclose(arrow.xy, x - LONGER * 0.1) and np.allclose(arrow.xyann, x)
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(named) == 6 and named[-1] == f"{LONGER} times the step"
     later = interpolation(mixture, cond, path, moment._replace(t=400))
     moving = Image.open(io.BytesIO(animated([figure, later])))
     assert moving.format == "GIF" and moving.info["duration"] == 250

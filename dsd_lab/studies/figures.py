@@ -105,21 +105,23 @@ def forest(
     groups: Mapping[str, str],
     reference: str = "DDIM",
     credit: str = "",
+    measures: Mapping[str, str] = PANELS,
 ) -> Figure:
     """Methods as rows of dots with their 95 % intervals over seeds, best first as given, one panel
     a measure.
 
     groups: {label: what colours it}. reference: the label whose intervals are shaded; it is black.
-    Raises ValueError if there is nothing to show.
+    measures: {estimate of a `Summary`: the panel's title}. Raises ValueError if there is nothing to
+    show.
     """
     if not summaries:
         raise ValueError("nothing to show: give at least one summary")
     figure = Figure(figsize=(9.6, 1.0 + 0.235 * len(summaries)))
-    panels = style.dot_panels(figure, list(PANELS.values()))
+    panels = style.dot_panels(figure, list(measures.values()))
     colours = dict(zip(dict.fromkeys(groups.values()), COLOURS, strict=False))
     for y, summary in enumerate(summaries):
         colour = colours[groups[summary.label]] if summary.label in groups else style.INK
-        for panel, name in zip(panels, PANELS, strict=True):
+        for panel, name in zip(panels, measures, strict=True):
             if (estimate := getattr(summary, name)) is not None:
                 style.dot(panel, estimate, y, colour)
                 if summary.label == reference:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from .points import HALO, contours
 from .style import COLOURS, INK, SOFT
 
 PATH, RENDER, POINT = SOFT, COLOURS[0], COLOURS[1]
+LONGER = 20  # a step of DSD is too short to be seen
 
 
 class Moment(NamedTuple):
@@ -41,41 +43,44 @@ def interpolation(
     limit: float = 2.3,
 ) -> Figure:
     """The first item's path, where DSD asks it, and the line on which x is noised with its noise.
+    Names stand below, since the points may lie close together.
 
     path: the simulated one, of one seed or more, (K, B, 2). The curve from n to x is alpha_t x +
-    sigma_t n for all t. Shown is what lies within `limit` of `middle`, along each axis.
+    sigma_t n for all t. The step's arrow is `LONGER` times as long as the step. Shown is what lies
+    within `limit` of `middle`, along each axis.
     """
-    figure, schedule = Figure(figsize=(4.4, 4.7), dpi=100), prior.schedule
+    figure, schedule = Figure(figsize=(4.4, 5.2), dpi=100), prior.schedule
     moment = Moment(moment.t, moment.t_prime, *(point.cpu() for point in moment[2:]))
-    axes = figure.add_axes((0.01, 0.01, 0.98, 0.92))
+    axes = figure.add_axes((0.01, 0.11, 0.98, 0.83))
     contours(axes, prior, moment.t, cond, limit + max(map(abs, middle)))
     levels = torch.arange(int(path.t[0]), -1, -9)[:, None].expand(-1, path.x_t.shape[1])
     axes.plot(*path.point(levels)[:, 0].cpu().T, color=PATH, lw=2, zorder=2)
     line = schedule.alpha[:, None] * moment.x + schedule.sigma[:, None] * moment.n
     axes.plot(*line.T, "--", color=POINT, lw=1.2, zorder=2)
     x_t = line[moment.t]
-    axes.plot(*moment.on_path, "o", color=PATH, ms=9, mec="white", zorder=4)
-    axes.plot(*moment.n, "o", color="white", ms=8, mec=POINT, mew=1.8, zorder=4)
     axes.plot(*zip(x_t, moment.x0, strict=True), ":", color=POINT, lw=1.2, zorder=3)
-    axes.plot(*moment.x0, "D", color="white", ms=7, mec=POINT, mew=1.8, zorder=5)
-    axes.plot(*x_t, "D", color=POINT, ms=8, mec="white", zorder=5)
-    axes.plot(*moment.x, "s", color=RENDER, ms=9, mec="white", zorder=5)
-    arrow = {"arrowstyle": "-|>", "color": RENDER, "lw": 2, "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", moment.target.tolist(), moment.x.tolist(), arrowprops=arrow, zorder=6)
-    for point, name, colour, place in (
-        (moment.on_path, f"path at t' = {moment.t_prime}", PATH, (-14, -14)),
-        (moment.n, "its noise n", POINT, (0, -14)),
-        (x_t, "$x_t$", POINT, (15, -6)),
-        (moment.x0, r"$\hat x_0(x_t, t)$", POINT, (-12, 14)),
-        (moment.x, "render x", RENDER, (18, 13)),
+    marks = []
+    for point, name, look in (
+        (moment.x, "render x", {"marker": "s", "color": RENDER, "ms": 9}),
+        (moment.n, "noise n", {"marker": "o", "color": "white", "ms": 8, "mec": POINT}),
+        (moment.on_path, "path at t'", {"marker": "o", "color": "white", "ms": 14, "mec": PATH}),
+        (x_t, "$x_t$", {"marker": "D", "color": POINT, "ms": 6}),
+        (
+            moment.x0,
+            r"$\hat x_0(x_t, t)$",
+            {"marker": "D", "color": "white", "ms": 6, "mec": POINT},
+        ),
     ):
-        how = {"textcoords": "offset points", "ha": "center", "va": "center", "zorder": 7}
-        axes.annotate(
-            name, point.tolist(), place, color=colour, fontsize=9.5, path_effects=HALO, **how
-        )
+        marks += axes.plot(*point, ls="", label=name, mew=1.8, zorder=5, **look)
+    end = moment.x + LONGER * (moment.target - moment.x)
+    arrow = {"arrowstyle": "-|>,head_width=0.3", "color": RENDER, "lw": 2.5, "shrinkA": 0}
+    arrow |= {"shrinkB": 0, "path_effects": HALO}
+    axes.annotate("", end.tolist(), moment.x.tolist(), arrowprops=arrow, zorder=4)
+    marks.append(Line2D([], [], color=RENDER, lw=2.5, label=f"{LONGER} times the step"))
     (x, y), no_ticks = middle, {"xticks": [], "yticks": []}
     axes.set(xlim=(x - limit, x + limit), ylim=(y - limit, y + limit), **no_ticks)
-    axes.set_title(f"t = {moment.t}", fontsize=11, color=INK)
+    axes.set_title(f"t = {moment.t}, t' = {moment.t_prime}", fontsize=11, color=INK)
+    figure.legend(handles=marks, loc="lower center", ncols=3, frameon=False, fontsize=9.5)
     return figure
 
 

@@ -83,7 +83,7 @@ def _write(figure, text, kind, left, y, weight="normal", **how):
 
 def dot_panels(figure: Figure, heads: Sequence[str]) -> Sequence[Axes]:
     """Panels side by side, one a head, for rows of dots."""
-    panels = figure.subplots(1, len(heads), sharey=True)
+    panels = figure.subplots(1, len(heads), sharey=True, squeeze=False)[0]
     for panel, head in zip(panels, heads, strict=True):
         panel.set_title(head)
         panel.tick_params(length=0)
