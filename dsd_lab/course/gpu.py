@@ -107,6 +107,7 @@ def measured(
     sync()
     began = time.perf_counter()
     run = distill_scene(prior, PROMPT, method, 0, **setup)
+    _ = run.stage.state  # which the first step would begin
     sync()
     begun, before = time.perf_counter(), prior.evaluations
     run.finish()

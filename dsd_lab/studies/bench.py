@@ -76,7 +76,7 @@ def scenes(steps: int = 40) -> None:
             def begin(method=method, refresh=refresh):
                 return distill_scene(prior, "a mushroom", method, 0, 400, refresh=refresh)
 
-            beginnings[name] = begin
+            beginnings[name] = lambda begin=begin: begin().stage.state
             run = begin()
             for _ in range(40):  # until empty space is skipped
                 next(run)
