@@ -1,8 +1,8 @@
 """All methods in 3-D from the same seeds: `python -m dsd_lab.course.objects_32`.
 
-Text to 3-D on the exact prior `toybox` at 32 pixels, on a prompt that no setting was chosen on; else
-as in `dsd_lab.course.objects`. VSD is not among them: with one particle, a scene, it is SDS on an
-exact prior.
+Text to 3-D on the exact prior `toybox` at 32 pixels, on a prompt that no setting was chosen on;
+else as in `dsd_lab.course.objects`. VSD is not among them: with one particle, a scene, it is SDS on
+an exact prior.
 """
 
 from ..command import run_module
