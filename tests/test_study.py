@@ -548,7 +548,7 @@ def test_labels_do_not_overlap_even_in_a_crowd():
 def test_labels_side_by_side_do_not_run_into_each_other():
     """As in lesson 12, where a row of places lies at distance 0."""
     row = {"nearest dog": 0.256, "inversion": 0.264, "SDEdit, t = 300": 0.27, "SDEdit": 0.297}
-    places = [Place(name, Estimate(x, x - 0.03, x + 0.03), Estimate(0, 0, 0)) for name, x in row.items()]
+    places = [Place(k, Estimate(x, x - 0.03, x + 0.03), Estimate(0, 0, 0)) for k, x in row.items()]
     places.append(Place("PDS", Estimate(0.178, 0.165, 0.192), Estimate(0.09, 0.07, 0.11)))
     figure = plane(places, "x", "y")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
