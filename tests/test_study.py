@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import shutil
@@ -542,6 +543,18 @@ def test_labels_do_not_overlap_even_in_a_crowd():
             assert (
                 min(a[2], b[2]) - max(a[0], b[0]) < 1e-9 or min(a[3], b[3]) - max(a[1], b[1]) < 1e-9
             )
+
+
+def test_labels_side_by_side_do_not_run_into_each_other():
+    """As in lesson 12, where a row of places lies at distance 0."""
+    row = {"nearest dog": 0.256, "inversion": 0.264, "SDEdit, t = 300": 0.27, "SDEdit": 0.297}
+    places = [Place(k, Estimate(x, x - 0.03, x + 0.03), Estimate(0, 0, 0)) for k, x in row.items()]
+    places.append(Place("PDS", Estimate(0.178, 0.165, 0.192), Estimate(0.09, 0.07, 0.11)))
+    figure = plane(places, "x", "y")
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    for a, b in itertools.combinations(boxes, 2):
+        if min(a.y1, b.y1) > max(a.y0, b.y0):
+            assert max(a.x0, b.x0) - min(a.x1, b.x1) > 0.05 * figure.dpi
 
 
 def test_a_method_looks_the_same_whoever_is_shown_beside_it():

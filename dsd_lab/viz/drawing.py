@@ -111,7 +111,8 @@ def on_drawing(
         figure = ends(prior, cond, now(), LIMIT)
         return figure, f"drawn points with a result near them: {fact}"
 
-    return Experiment(zip(*runs.values(), strict=True), look, lambda step: shares())
+    label = "share of drawn\npoints reached"
+    return Experiment(zip(*runs.values(), strict=True), look, lambda step: shares(), label)
 
 
 def watch_drawing(drawing: Iterable = (), cfg: float = 1.0) -> LiveExplorer:

@@ -108,7 +108,8 @@ class Seen(NamedTuple):
 @dataclass
 class Experiment:
     """What is watched: `steps` are taken one by one, `look()` returns a figure of how far they are
-    and a fact, `measure(step)` numbers by name, which are drawn over the steps as curves.
+    and a fact, `measure(step)` numbers by name, which are drawn over the steps as curves, with
+    `y_label` at their axis.
 
     steps: a run, or any iterator; what is slow to begin, it begins at its first step. look: takes
     the values of the controls that `watch` was told to show. index: how
@@ -118,6 +119,7 @@ class Experiment:
     steps: Iterator
     look: Callable[..., tuple[Figure, str]]
     measure: Callable[[object], Mapping[str, float]] = lambda step: {}
+    y_label: str = ""
     index: int = field(default=0, init=False)
     curves: dict[str, list[float]] = field(default_factory=dict, init=False)
 
@@ -136,8 +138,8 @@ class Experiment:
         steps, drawn = range(1, self.index + 1), b""
         if self.index > 1 and self.curves:
             colours = [colour for colour, *_ in looks_of(self.curves).values()]
-            figure_of = curves(steps, self.curves, "step", "", size=(5.6, 1.9), colours=colours)
-            drawn = png(figure_of)
+            labels, size = ("step", self.y_label), (5.6, 1.9)
+            drawn = png(curves(steps, self.curves, *labels, size=size, colours=colours))
         return Seen(png(figure), drawn, fact, self.index)
 
 

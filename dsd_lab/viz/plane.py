@@ -12,7 +12,8 @@ from . import style
 from .style import FAINT, INK, SIZES, looks_of, plain, text_width
 
 SIZE, BOX = (8.4, 6.2), (0.8, 0.75, 7.35, 4.85)  # inches; left, bottom, width, height of the axes
-LINE, CLEAR = 0.17, 0.07  # inches: height of a label, kept free around a marker
+# inches: height of a label, kept free around a marker, and between two labels of one line
+LINE, CLEAR, GAP = 0.17, 0.07, 0.12
 
 
 class Place(NamedTuple):
@@ -68,7 +69,7 @@ def _name(axes: Axes, places: Sequence[Place]) -> None:
         bars += [(*inches(left, y), *inches(right, y)), (*inches(x, low), *inches(x, high))]
     bars = [bar for bar in bars if math.isfinite(sum(bar))]
     names = [plain(p.label) for p in places]
-    widths = [text_width(name, SIZES["label"]) + 0.04 for name in names]
+    widths = [text_width(name, SIZES["label"]) + GAP for name in names]
     to_axes = {"transform": axes.transAxes}
     for (x, y), (x0, y0, x1, y1), name in zip(
         points, place_labels(points, widths, bars, (width, height)), names, strict=True
