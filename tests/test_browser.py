@@ -43,7 +43,8 @@ const kinds = [];
 gltf.scene.traverse((thing) => {
   if (!thing.isMesh) return;
   kinds.push(thing.material.type);
-  if (REPLACE) thing.material = new THREE.MeshBasicMaterial({ vertexColors: true, toneMapped: false });
+  if (REPLACE)
+    thing.material = new THREE.MeshBasicMaterial({ vertexColors: true, toneMapped: false });
 });
 const scene = new THREE.Scene();
 scene.add(gltf.scene);
