@@ -149,6 +149,7 @@ def test_what_a_step_of_dsd_with_kept_paths_costs(
     run = distill_scene(
         prior, "a cat", method, 0, 4, refresh=1, stages=(Stage(8, 8, 1.0, 2),), cameras=CAMERAS
     )
+    assert run.stage.state.path is not None  # begun, and its evaluations not counted
     before, hook = pipe.evaluations, pipe.unet.register_forward_hook(lambda *_: asked.append(1))
     next(run)
     hook.remove()

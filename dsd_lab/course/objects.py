@@ -32,6 +32,7 @@ from ..tasks import text_to_3d
 from ..viz.pictures import sheet, small_png
 from .measured import JUDGED, Table, Workers
 
+TALL = 20  # rows of a sheet, from which on it gets fewer pixels
 SHOWN = [0, 4]  # of HELD_OUT: front right, and the opposite side
 
 
@@ -116,6 +117,8 @@ class Study(Table):
         heads = [f for seed in seeds for f in (f"seed {seed}", "behind")]
         credit = load_prior(self.prior).world.credit
         figure = sheet(looks, heads, "Each object from two held-out cameras", credit)
+        if len(looks) > TALL:  # a lesson has to stay below 2 MB
+            figure.set_dpi(0.75 * figure.dpi)
         write_file(self.picture, small_png(figure))
 
 
