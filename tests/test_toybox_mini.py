@@ -93,6 +93,7 @@ def test_a_scene_asks_it_for_the_banks_cameras(prior):
         refresh=2,
         stages=[Stage(16, 8, 1.0, 2)],
     )
+    assert run.stage.state.path is not None  # begun, and its evaluations not counted
     before, run = prior.evaluations, run.finish()
     # one question of 4 views, a path's point and x_t
     assert prior.evaluations - before == 2 * 4 * 2
