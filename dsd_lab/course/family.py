@@ -20,6 +20,7 @@ from ..checks import choice
 from ..command import run_module
 from ..methods import ASD, DSD, SDS, VARIANTS
 from ..metrics import Estimate, JudgeNetwork, kid, load_judge, precision_recall
+from ..metrics.sets import FEWEST
 from ..priors import Prior, load_prior
 from ..studies import Grid, Setting, Study, Summary, study, summarise
 from ..worlds import PictureWorld
@@ -121,7 +122,8 @@ def of_judged(name: str) -> str:
 
 def judged(done: Study, world: PictureWorld, judge: JudgeNetwork) -> dict[str, dict[str, Estimate]]:
     """Each method's samples of all prompts together against all drawings of these prompts, in the
-    judge's features: precision, recall and unbiased KID, with their intervals.
+    judge's features: unbiased KID and, of enough samples, precision and recall, with their
+    intervals.
     """
     data = torch.cat([*map(world.images, done.identity["prompts"])])
     images: dict[str, list[Tensor]] = {}
@@ -130,9 +132,9 @@ def judged(done: Study, world: PictureWorld, judge: JudgeNetwork) -> dict[str, d
     found = {}
     for method, parts in images.items():
         samples = torch.cat(parts)
-        shares = precision_recall(samples, data, features=judge.features)
-        distance = kid(samples, data, whole=True, features=judge.features)
-        found[method] = {**shares._asdict(), "kid": distance}
+        found[method] = {"kid": kid(samples, data, whole=True, features=judge.features)}
+        if min(len(samples), len(data)) >= FEWEST:
+            found[method] |= precision_recall(samples, data, features=judge.features)._asdict()
     return found
 
 
