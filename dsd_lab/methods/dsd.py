@@ -56,12 +56,13 @@ class DSD(PathMethod):
     gain stays that of rho. gain: a factor of g in "unit" and "x0". shift: 0.1 in "reference" and
     "x0"; with "unit", n is then from t + reach. spacing: timesteps between the path's kept nodes,
     100 of 1000, in the ode form on networks, whose paths bend more, 20. snap=True (ours) keeps them
-    20 apart, rounds t' up to a node and takes its prediction: n costs nothing. It is
-    for exact priors; on `icons-mini` it leaves the path (lesson 05). Kept are 3 x levels x views x
-    C x H x W x 4 bytes: 10 of 24 cameras 9 MB at 32 pixels, 35 at 64. keep_path=False simulates it anew at each step, down to t', as the published code does: the same n at more cost.
-    For ablations: anneal="linear" lets t fall evenly; noise="random" draws n afresh, which makes
-    the reference form ASD with a fixed t. In 3-D "the last t" is that at which the view's own
-    target was made. Source: arXiv 2412.06780, section 4.2 and algorithm 1.
+    20 apart, rounds t' up to a node and takes its prediction: n costs nothing. It is for exact
+    priors; on `icons-mini` it leaves the path (lesson 05). Kept are 3 x levels x views x C x H x W
+    x 4 bytes: 10 of 24 cameras 9 MB at 32 pixels, 35 at 64. keep_path=False simulates it anew at
+    each step, down to t', as the published code does: the same n at more cost. For ablations:
+    anneal="linear" lets t fall evenly; noise="random" draws n afresh, which makes the reference
+    form ASD with a fixed t. In 3-D "the last t" is that at which the view's own target was made.
+    Source: arXiv 2412.06780, section 4.2 and algorithm 1.
     """
 
     form: str = "ode"
