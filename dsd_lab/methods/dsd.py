@@ -49,20 +49,19 @@ class DSD(PathMethod):
     picture, which is put in place, not for a scene, which follows slowly. "unit" (ours) divides it
     out, with the ratio of the levels fixed; on the path that is not DDIM. "x0" (ours) is its limit
     for rho -> 0 with n held; x - g is a one-step prediction.
-    cfg: guidance; reference_cfg: of e_r, 1 in "reference" (2 with cfg 8.5 is the published code's
-    branch without Perp-Neg), in the others cfg, which in "unit" is ours. t_min, t_max: the range of
-    t as fractions of the schedule; t_min is 0.32 for "reference" and "x0", else 0.02. rho: of
-    "unit", in (0, 1); where r_t / rho lies beyond the schedule, t' is its noisiest level and the
-    gain stays that of rho. gain: a factor of g in "unit" and "x0". shift: 0.1 in "reference" and
-    "x0"; with "unit", n is then from t + reach. spacing: timesteps between the path's kept nodes,
-    100 of 1000, in the ode form on networks, whose paths bend more, 20. snap=True (ours) keeps them
-    20 apart, rounds t' up to a node and takes its prediction: n costs nothing. It is for exact
-    priors; on `icons-mini` it leaves the path (lesson 05). Kept are 3 x levels x views x C x H x W
-    x 4 bytes: 10 of 24 cameras 9 MB at 32 pixels, 35 at 64. keep_path=False simulates it anew at
-    each step, down to t', as the published code does: the same n at more cost. For ablations:
-    anneal="linear" lets t fall evenly; noise="random" draws n afresh, which makes the reference
-    form ASD with a fixed t. In 3-D "the last t" is that at which the view's own target was made.
-    Source: arXiv 2412.06780, section 4.2 and algorithm 1.
+    cfg: guidance; reference_cfg: of e_r, 1 in "reference" (the published code without Perp-Neg: 2,
+    cfg 8.5), in the others cfg, which in "unit" is ours. t_min, t_max: the range of t as fractions
+    of the schedule; t_min is 0.32 for "reference" and "x0", else 0.02. rho: of "unit", in (0, 1);
+    where r_t / rho lies beyond the schedule, t' is its noisiest level and the gain stays that of
+    rho. gain: a factor of g in "unit" and "x0". shift: 0.1 in "reference" and "x0"; with "unit", n
+    is then from t + reach. spacing: timesteps between the path's kept nodes, 100 of 1000, in the
+    ode form on networks, whose paths bend more, 20. snap=True (ours) keeps them 20 apart, rounds t'
+    up to a node and takes its prediction: n costs nothing. On a network it leaves the path (lesson
+    05). Kept are 3 x levels x views x C x H x W x 4 bytes: 10 of 24 cameras 9 MB at 32 pixels, 35
+    at 64. keep_path=False simulates it anew at each step, down to t', as the published code does:
+    the same n at more cost. For ablations: anneal="linear" lets t fall evenly; noise="random" draws
+    n afresh, which makes the reference form ASD with a fixed t. In 3-D "the last t" is that at
+    which the view's own target was made. Source: arXiv 2412.06780, section 4.2 and algorithm 1.
     """
 
     form: str = "ode"
