@@ -4,4 +4,4 @@ from .command import run_module
 from .studies.bench import main
 
 if __name__ == "__main__":
-    run_module(main, "dsd_lab.bench")
+    run_module(main)

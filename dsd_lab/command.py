@@ -31,8 +31,10 @@ def run(command: Callable[[], None], name: str) -> None:
         raise SystemExit(2) from None
 
 
-def run_module(function: Callable[..., None], name: str) -> None:
-    """Run a function as the command `python -m NAME`, its parameters as typer reads them."""
+def run_module(function: Callable[..., None]) -> None:
+    """Run a function as the command of the module that was started by `python -m`, its parameters
+    as typer reads them.
+    """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(function)
-    run(app, f"python -m {name}")
+    run(app, f"python -m {sys.modules['__main__'].__spec__.name}")

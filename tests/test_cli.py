@@ -685,7 +685,7 @@ def test_a_modules_command_ends_in_a_line(module, words, message, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [module, *words])
     with pytest.raises(SystemExit) as stop:
-        runpy.run_module(f"dsd_lab.{module}", run_name="__main__", alter_sys=False)
+        runpy.run_module(f"dsd_lab.{module}", run_name="__main__", alter_sys=True)
     err = capsys.readouterr().err
     assert stop.value.code == 2 and err.startswith(f"python -m dsd_lab.{module}: {message}")
     assert err.count("\n") == 1

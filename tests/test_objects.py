@@ -1,6 +1,8 @@
 """How the lessons' studies of objects judge: the judge of toys, and DDIM beside."""
 
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,6 @@ from dsd_lab.course import (
     objects_32,
     objects_fresh,
     objects_guidance,
-    objects_joint,
     objects_mini,
     objects_mini_64,
     objects_multi_view,
@@ -21,6 +22,11 @@ from dsd_lab.course import (
 )
 from dsd_lab.minis.train_judge import blur
 from dsd_lab.worlds import render
+
+STUDIES = [
+    import_module(f"dsd_lab.course.{file.stem}")
+    for file in sorted(Path(objects.__file__).parent.glob("objects*.py"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +75,7 @@ def test_on_the_network_all_methods_have_the_same_budget():
     assert objects_fresh.STUDY.runs.items() <= runs.items()  # at the same settings
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        objects,
-        objects_32,
-        objects_fresh,
-        objects_guidance,
-        objects_joint,
-        objects_mini,
-        objects_mini_64,
-        objects_multi_view,
-    ],
-)
+@pytest.mark.parametrize("module", STUDIES)
 def test_a_shipped_table_is_the_one_its_command_describes(module):
     study, table = module.STUDY, module.load()
     about = {"command": f"python -m {module.__name__}", "prior": study.about, "steps": study.steps}

@@ -98,8 +98,9 @@ def run(
 
     judging: the studies whose samples the judge sees, too.
     """
+    wanted = [choice("study", name, grids) for name in only or grids]
     judge, content = load_judge("icons"), table.load() if only and table.path.exists() else {}
-    for name in [choice("study", name, grids) for name in only or grids]:
+    for name in wanted:
         done = study(prior, grids[name], folder / name, executor=workers)
         if not done.finished:
             typer.echo("not complete; the same command goes on")
@@ -159,4 +160,4 @@ def load(table: Table = TABLE) -> dict:
 
 
 if __name__ == "__main__":
-    run_module(measure, "dsd_lab.course.family")
+    run_module(measure)

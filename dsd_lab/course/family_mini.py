@@ -52,4 +52,4 @@ def load() -> dict:
 
 
 if __name__ == "__main__":
-    run_module(measure, "dsd_lab.course.family_mini")
+    run_module(measure)

@@ -102,4 +102,4 @@ def figures(results: list[Result]) -> dict:
 load = TABLE.load
 
 if __name__ == "__main__":
-    run_module(measure, "dsd_lab.course.mini")
+    run_module(measure)

@@ -31,4 +31,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    run_module(STUDY.measure, "dsd_lab.course.objects_32")
+    run_module(STUDY.measure)

@@ -26,4 +26,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    run_module(STUDY.measure, "dsd_lab.course.objects_guidance")
+    run_module(STUDY.measure)

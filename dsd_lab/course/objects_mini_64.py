@@ -23,4 +23,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    run_module(STUDY.measure, "dsd_lab.course.objects_mini_64")
+    run_module(STUDY.measure)

@@ -22,4 +22,4 @@ STUDY = Study(
 load = STUDY.load
 
 if __name__ == "__main__":
-    run_module(STUDY.measure, "dsd_lab.course.objects_multi_view")
+    run_module(STUDY.measure)

@@ -100,4 +100,4 @@ def measure(
 load = TABLE.load
 
 if __name__ == "__main__":
-    run_module(measure, "dsd_lab.course.reconstructions")
+    run_module(measure)

@@ -272,4 +272,4 @@ def main(
 
 
 if __name__ == "__main__":
-    run_module(main, "dsd_lab.minis.train_judge")
+    run_module(main)

@@ -112,8 +112,7 @@ class Experiment:
     `y_label` at their axis.
 
     steps: a run, or any iterator; what is slow to begin, it begins at its first step. look: takes
-    the values of the controls that `watch` was told to show. index: how
-    many have been taken.
+    the values of the controls that `watch` was told to show. index: how many have been taken.
     """
 
     steps: Iterator
