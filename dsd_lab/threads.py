@@ -14,14 +14,17 @@ LARGE = 50_000_000  # parameters: a network whose layers are worth a thread for 
 
 
 @contextmanager
-def one_thread(network: nn.Module | None = None) -> Iterator[None]:
+def one_thread(*networks: nn.Module | None) -> Iterator[None]:
     """Compute on one thread inside, and give the user's number back afterwards.
 
-    network: what is computed, if it may be `LARGE`: then the user's number stays. A decorator of
+    networks: what is computed, if it may be `LARGE`: then the user's number stays. A decorator of
     functions too, but not of generators, which would keep it while they pause.
     """
     before = torch.get_num_threads()
-    if network is None or sum(part.numel() for part in network.parameters()) < LARGE:
+    sizes = [
+        sum(p.numel() for p in network.parameters()) for network in networks if network is not None
+    ]
+    if max(sizes, default=0) < LARGE:
         torch.set_num_threads(1)
     try:
         yield

@@ -19,6 +19,7 @@ from ..checks import batch_of, number
 from ..draws import starting_noise
 from ..schedule import NoiseSchedule
 from ..shapes import Batch
+from ..threads import one_thread
 from ..worlds import World
 from .condition import Cameras, Condition, Texts, agreed, chosen_cameras, resolved
 from .device import pick_device
@@ -97,13 +98,12 @@ class Prior(ABC):
 
     name: as given to `load_prior`. evaluations: items put through the network so far (a guided
     prediction of one item counts two). preferred_batch: how many items a call handles well.
-    path_spacing: timesteps between the levels of an ODE path on which DSD can follow it.
-    cameras: None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly.
-    all_at_once: whether these are all of a scene's; else sets in a row, each at one t.
-    asked_by: "prompt" or "picture". world: whose pictures it is of, if known. image_shape: of the
-    pictures that `encode` takes. unit: how far x moves when a pixel goes from black to white (2 for
-    latents too, which spread about like pixels in [-1, 1]). unet: its network, if it has one.
-    device: where its noise goes, and a network is.
+    path_spacing: timesteps between the levels of an ODE path on which DSD can follow it. cameras:
+    None, a fixed bank, or "any". views_per_item: 1, or how many views it denoises jointly.
+    all_at_once: whether these are all of a scene's; else sets in a row, each at one t. asked_by:
+    "prompt" or "picture". world: of its pictures, if known. image_shape: of the pictures that
+    `encode` takes. unit: how far x moves when a pixel goes from black to white (2 for latents too,
+    which spread about like pixels in [-1, 1]). unet: its network, if any. device: where it is.
     """
 
     name: str = "prior"
@@ -193,7 +193,8 @@ class Prior(ABC):
         dtype or timestep.
         """
         queries = [checked(query, self) for query in queries]
-        outputs = self._outputs(queries)
+        with one_thread(self.unet):
+            outputs = self._outputs(queries)
         costs = (len(query.x) * self.cost(query.terms, query.cond.base) for query in queries)
         self.count.items += counted * sum(costs)
         return [

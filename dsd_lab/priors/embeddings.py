@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from ..threads import one_thread
 from .families import Family, Told
 from .memory import Readers
 
@@ -32,7 +33,7 @@ class Embeddings:
         new = [text for text in dict.fromkeys(texts) if text not in self.kept]
         for wanted in (False, True):
             if missing := [text for text, how in new if how == wanted]:
-                with self.readers.at(self.device):
+                with self.readers.at(self.device), one_thread(*self.readers.modules):
                     encoded = self.family.encode(self.pipe, missing, wanted, self.device)
                 for i, text in enumerate(missing):
                     self.kept[text, wanted] = {name: each[i] for name, each in encoded.items()}

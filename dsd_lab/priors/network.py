@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..checks import batch_of
 from ..gradients import through
 from ..schedule import NoiseSchedule
+from ..threads import one_thread
 from .autoencoder import compression, from_latents, to_latents
 from .base import Prior, Query
 from .device import pick_device, pick_dtype
@@ -151,7 +152,7 @@ class NetworkPrior(FitsMemory, Prior):
             return to_latents((2 * images - 1).to(self.device), self.vae).to(images)
 
         half = self.network_dtype == torch.float16
-        with fitting(len(images), self.device, "the batch"):
+        with one_thread(self.vae), fitting(len(images), self.device, "the batch"):
             parts = images.split(1) if self.sliced else [images]
             return torch.cat([through(latents, p, (), self.sliced, half) for p in parts])
 
@@ -160,7 +161,7 @@ class NetworkPrior(FitsMemory, Prior):
         another shape.
         """
         batch_of(self.shape, "x", x)
-        with fitting(len(x), self.device, "the batch"):
+        with one_thread(self.vae), fitting(len(x), self.device, "the batch"):
             pixels = from_latents(x.to(self.device), self.vae)
         return ((pixels.to(x) + 1) / 2).clamp(0, 1)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..cameras import Camera, check_cameras
 from ..inputs import InputView
 from ..schedule import NoiseSchedule
+from ..threads import one_thread
 from .condition import Cameras
 from .families.stable_diffusion import ALONE, UNET_WANTS
 from .network import NetworkPrior
@@ -90,8 +91,9 @@ class NovelViewPrior(AskedByPicture, NetworkPrior):
         """The picture's latents, unscaled as Zero-1-to-3 has them, and its embedding; made once."""
         if view not in self._encoded:
             image = view.at_size(self.picture_size).image[None].to(self.device, self.network_dtype)
-            latents = self.vae.encode(2 * image - 1).latent_dist.mode()
-            self._encoded[view] = latents, self.network.embed(image)
+            with one_thread(self.unet):
+                latents = self.vae.encode(2 * image - 1).latent_dist.mode()
+                self._encoded[view] = latents, self.network.embed(image)
         return self._encoded[view]
 
     def _question(self, query, term):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..cameras import Camera, check_cameras
+from ..threads import one_thread
 from .field import GridField
 from .render import march, sight
 from .scene import Scene
@@ -61,8 +62,7 @@ def fitting(
                +  smoothness * roughness(grid)  +  emptiness * mean opacity
 
     images: (V, 3, H, H) in [0, 1] on `background`, one a camera; the scene is on their device. The
-    steps are shared evenly between `resolutions`.
-    seed: of the rays and the samples along them.
+    steps are shared evenly between `resolutions`. seed: of rays and of the samples along them.
     Raises ValueError for images that are not square or not one a camera, and for steps, sizes or a
     rate that cannot be.
     """
@@ -91,11 +91,12 @@ def fitting(
             optimizer = torch.optim.Adam(grid, lr=lr, betas=(0.9, 0.99), eps=1e-15, foreach=False)
             for _ in range(begin, end):
                 some = torch.randint(len(colours), (batch,), generator=generator).to(images.device)
-                loss = loss_at(some)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                scene.step()
+                with one_thread():
+                    loss = loss_at(some)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    scene.step()
                 yield loss.item()
         scene.occupancy.update(scene.field)
 

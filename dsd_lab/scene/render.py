@@ -13,6 +13,7 @@ from torch import Tensor
 from ..cameras import Camera, check_cameras, rays
 from ..checks import at_least
 from ..gradients import through
+from ..threads import one_thread
 from .field import Field, Occupancy
 from .lights import Lights, shade
 
@@ -76,6 +77,7 @@ class Rendering(NamedTuple):
     pixel: Tensor
 
 
+@one_thread()
 def render(
     field: Field,
     cameras: Sequence[Camera],

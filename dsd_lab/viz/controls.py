@@ -20,7 +20,7 @@ from .pictures import png
 from .stills import captioned, with_still
 
 WIDE = {"layout": widgets.Layout(width="420px"), "style": {"description_width": "90px"}}
-SETTLE = 0.02  # seconds for which the newest value is waited for
+SETTLE = 0.01  # seconds for which the newest value is waited for
 SLOW = 0.05  # seconds a drawing may take before a quick one comes first
 SHARPEN = 0.2  # seconds of rest after which a quick drawing is made whole
 

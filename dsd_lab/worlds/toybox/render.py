@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, max_pool2d, normalize
 
 from ...cameras import Camera, check_cameras, rays
+from ...threads import one_thread
 from .toys import Toys
 
 LIGHT = normalize(
@@ -27,6 +28,7 @@ class Pictures(NamedTuple):
     depth: Tensor  # mean distance from the camera to what is covered, 0 where nothing is
 
 
+@one_thread()
 @torch.no_grad()
 def render(toys: Toys, cameras: Sequence[Camera], size: int = 64) -> Pictures:
     """Pictures of every toy from every camera, size x size: one ray a pixel, and four where
