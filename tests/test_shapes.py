@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+BEFORE = "import sys; sys.path.insert(0, 'tests'); import conftest\n"  # the import hook
 
 
-def run(*arguments):
+def checked(code):
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *arguments],
-        cwd=HERE.parent,
+        [sys.executable, "-c", BEFORE + code],
+        cwd=Path(__file__).parents[1],
         env=os.environ | {"DSD_LAB_SHAPES": "1"},
         capture_output=True,
         text=True,
@@ -25,22 +25,21 @@ def run(*arguments):
 
 @pytest.mark.slow
 def test_every_path_keeps_to_its_annotations():
-    walked = run("tests/test_devices.py")
-    assert walked.returncode == 0, walked.stdout[-4000:]
+    done = checked(
+        "from test_devices import PATHS, kit\n"
+        "for name, path in PATHS.items():\n"
+        "    print(name, flush=True)\n"
+        "    path(kit('cpu'))"
+    )
+    assert done.returncode == 0, f"{done.stdout[-200:]}{done.stderr[-4000:]}"
+    assert done.stdout.count("\n") > 50
 
 
 @pytest.mark.slow
 def test_a_wrong_shape_is_seen():
-    code = (
-        "import sys; sys.path.insert(0, 'tests'); import conftest, torch, dsd_lab.methods as m\n"
+    done = checked(
+        "import torch, dsd_lab.methods as m\n"
         "m.repel(torch.zeros(3, 2)); print('good')\n"
         "m.base.same_t(0.5, torch.zeros(3))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=HERE.parent,
-        env=os.environ | {"DSD_LAB_SHAPES": "1"},
-        capture_output=True,
-        text=True,
     )
     assert done.stdout == "good\n" and "TypeCheckError" in done.stderr
