@@ -11,6 +11,7 @@ from PIL import Image
 from dsd_lab import SDS, Camera, GaussianMixture, ImageSet, Scene, distill
 from dsd_lab.distill import Loop
 from dsd_lab.viz.controls import choice_control, seed_control
+from dsd_lab.viz.landscape import curves
 from dsd_lab.viz.live import KEPT, Experiment, Live, as_png, watch
 from dsd_lab.viz.pictures import sheet
 
@@ -123,6 +124,22 @@ def test_a_watched_run_goes_to_its_end_where_nobody_can_wait():
     assert begin.begun == [(1, "SDS"), (2, "SDS")]  # what came of a seed is known
     bundle, _ = explorer._repr_mimebundle_()
     assert bundle["text/plain"] == "Explorer(seed, method)" and "image/png" in bundle
+
+
+def test_curves_have_their_names_and_the_words_at_their_axis(monkeypatch):
+    asked = []
+
+    def noted(*of, **how):
+        asked.append(of)
+        return curves(*of, **how)
+
+    monkeypatch.setattr("dsd_lab.viz.live.curves", noted)
+    figure = sheet({"a": [torch.zeros(3, 4, 4)]})
+    run = Experiment(iter([3, 5]), lambda: (figure, ""), lambda k: {"loss": k}, "its size")
+    assert run.take() and not run.seen().curve  # no curve of one point
+    assert run.take() and run.seen().curve
+    ((steps, lines, *labels),) = asked
+    assert list(steps) == [1, 2] and lines == {"loss": [3, 5]} and labels == ["step", "its size"]
 
 
 def test_buttons_step_start_and_reset_a_run():

@@ -5,6 +5,7 @@ cache.
 import math
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -280,7 +281,8 @@ def test_twins_differ_only_behind(seed):
     twins = make_toys(
         [kind for kind in KINDS for _ in range(3)], [seed] * 3 * len(KINDS), [0, 1, 2] * len(KINDS)
     )
-    rgb = render(twins, [Camera(-45, 0), Camera(0, 20), Camera(45, 20), Camera(-135, 20), BACK]).rgb
+    cameras = [Camera(-45, 0), Camera(0, 20), Camera(45, 20), Camera(-135, 20), BACK]
+    rgb = render(twins, cameras, 32).rgb
     rgb = rgb.unflatten(0, (len(KINDS), 3))
     rmse = (rgb - rgb.roll(1, dims=1)).square().mean(dim=(3, 4, 5)).sqrt()  # (kinds, pairs, views)
     assert rmse[:, :, :3].max() < 0.01
@@ -324,6 +326,19 @@ def cache(tmp_path, monkeypatch):
     toybox.cache_clear()
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Noise in place of renders, where it is all the same what is kept."""
+
+    def noise(toys, cameras, size=64):
+        drawn = torch.Generator().manual_seed(len(toys.kinds[0]))
+        return SimpleNamespace(
+            rgb=torch.rand(len(toys), len(cameras), 3, size, size, generator=drawn)
+        )
+
+    monkeypatch.setattr(views_module, "render", noise)
+
+
 def small(size=64, per_kind=1):
     return toybox(size, per_kind, (Camera(30, 20),))
 
@@ -365,8 +380,7 @@ def test_images(cache):
         world.images("duck", 1)
 
 
-@pytest.mark.slow
-def test_smaller_pictures_are_means(cache):
+def test_smaller_pictures_are_means(cache, quick):
     large, middle = small(), small(16)
     block = large.views[3, 0, 1, 20:24, 24:28].float().mean()
     assert abs(middle.views[3, 0, 1, 5, 6] - block) <= 0.5
@@ -389,8 +403,7 @@ def test_plan_has_twins():
         toybox(64, 0)
 
 
-@pytest.mark.slow
-def test_cache_is_reused(cache, monkeypatch):
+def test_cache_is_reused(cache, quick, monkeypatch):
     views = small().views
     toybox.cache_clear()
     monkeypatch.setattr(views_module, "render", None)  # would fail if it were called
@@ -398,8 +411,7 @@ def test_cache_is_reused(cache, monkeypatch):
     assert [file.suffix for file in cache.iterdir()] == [".npz"]
 
 
-@pytest.mark.slow
-def test_damaged_cache_is_made_anew(cache):
+def test_damaged_cache_is_made_anew(cache, quick):
     views = small().views
     (file,) = cache.iterdir()
     for damage in (lambda b: b[:1000], lambda b: b"", lambda b: b[:5000] + b"\0" * 500 + b[5500:]):
@@ -410,8 +422,7 @@ def test_damaged_cache_is_made_anew(cache):
             assert content["views"].shape == (16, 1, 3, 64, 64)
 
 
-@pytest.mark.slow
-def test_a_cache_that_cannot_be_written_is_a_warning(cache, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_a_warning(cache, quick, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 

@@ -28,7 +28,7 @@ def way_of_adam() -> float:
 
 PREDICT = Predict(
     "05.1",
-    "60 * 0.05: Adam divides by the gradient's own size, so the push may be as small as it likes.",
+    "60 * 0.05: Adam divides by the gradient's own size, however small the push is.",
     way_of_adam,
     {
         "that is plain gradient descent, steps * rate * gradient; Adam divides by the gradient's "
