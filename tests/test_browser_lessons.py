@@ -240,9 +240,10 @@ def first_picture(page) -> int:
 
 def hold(cell) -> None:
     """Pause a run that goes, and wait until no more pictures come."""
-    with contextlib.suppress(sync_api.TimeoutError):  # it may have ended
-        cell.locator("button", has_text="Pause").click(timeout=300)
-    cell.page.wait_for_function("performance.now() - pictures.at(-1) > 500", timeout=LIMIT)
+    for button in cell.locator("button", has_text="Pause").all():
+        with contextlib.suppress(sync_api.TimeoutError):  # it may have ended
+            button.click(timeout=300)
+    cell.page.wait_for_function("performance.now() - pictures.at(-1) > 300", timeout=LIMIT)
 
 
 @pytest.mark.parametrize("path", sorted(LESSONS.glob("*.ipynb")), ids=lambda path: path.stem)
