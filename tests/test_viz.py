@@ -490,6 +490,26 @@ def test_a_slow_picture_is_quick_first_and_sharp_when_the_slider_rests():
     asyncio.run(drag())
 
 
+def test_a_picture_that_is_known_does_not_make_the_next_one_wait():
+    drawn = []
+
+    def draw(seed, kind="sharp"):
+        drawn.append((kind, seed))
+        time.sleep(0.2 if kind == "sharp" and seed else 0)  # seed 0 is known already
+        return sheet({"a": [torch.zeros(3, 4, 4)]}), kind
+
+    explorer = explore(draw, cache=0, quick=partial(draw, kind="quick"), seed=seed_control(0))
+
+    async def move():
+        for seed in (1, 0, 2):
+            explorer.controls["seed"].value = seed
+            await asyncio.sleep(0.5)
+
+    asyncio.run(move())
+    assert drawn[0] == ("sharp", 0)
+    assert drawn[1:] == [(kind, seed) for seed in (1, 0, 2) for kind in ("quick", "sharp")]
+
+
 def test_the_controls_have_their_ranges():
     seed, cfg = seed_control(4, 20), cfg_control(3.0, 15.0)
     assert (seed.value, seed.min, seed.max, seed.step) == (4, 0, 20, 1)

@@ -160,6 +160,20 @@ def test_a_coarse_look_is_as_large_and_repeats_its_pixels(lump):
     )
 
 
+@pytest.mark.parametrize(("count", "shows", "few"), [(4, "colour", 24), (1, "normals", 24)])
+def test_a_coarse_look_at_more_has_fewer_pixels(lump, count, shows, few):
+    several = {str(k): lump for k in range(count)}
+    shown, sharp = (
+        np.asarray(
+            scenes.look_from(several, 30, 20, size, shows, c)[0].axes[0].images[0].get_array()
+        )
+        for size, c in ((96, True), (few, False))
+    )
+    assert np.array_equal(
+        shown[:96, :96], sharp[:few, :few].repeat(96 // few, 0).repeat(96 // few, 1)
+    )
+
+
 def test_several_scenes_stand_side_by_side_under_their_names(lump):
     empty = Scene(GridField(3))
     with torch.no_grad():

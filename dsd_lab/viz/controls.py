@@ -146,6 +146,7 @@ class Explorer(widgets.VBox):
         for control in self.controls.values():
             control.observe(lambda change: self._changed(), names="value")
         self.refresh()
+        self._took = max(self._took, SLOW)  # what was drawn first may have been known already
 
     @property
     def values(self) -> tuple:
@@ -201,7 +202,8 @@ class Explorer(widgets.VBox):
             self._rest()
             began = time.perf_counter()
             self._show(self._draw)
-            self._took = time.perf_counter() - began
+            # what is known already is drawn at once, and says little of what comes next
+            self._took = max(time.perf_counter() - began, self._took / 2)
 
     def _show(self, draw: Callable[..., tuple[bytes, str]]) -> None:
         try:

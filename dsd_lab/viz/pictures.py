@@ -64,7 +64,7 @@ def sheet(
     inch = max(1, round(tile * DPI / side)) / DPI  # of one pixel
     tile, pitch = side * inch, side + max(1, round(share * side))
     picture_height, picture_width = (inch * n for n in picture.shape[:2])
-    widest = max(text_width(line, SIZES["row"]) for label in rows for line in label.split("\n"))
+    widest = max(text_width(label, SIZES["row"]) for label in rows)
     left = whole_dots(MARGIN + 0.08 + widest)
     notes = [(notes or {}).get(label, "") for label in rows]
     noted = max(text_width(note, SIZES["head"]) for note in notes)
@@ -110,8 +110,7 @@ def _frame(axes, rows: Sequence[Sequence[str]], side: int, pitch: int) -> None:
 def _heads(columns: Sequence[str], tile: float) -> tuple[list[str], float]:
     """Headings broken into lines no wider than a picture, and the size at which they fit."""
     heads = ["\n".join(wrap(str(head), SIZES["head"], tile)) for head in columns]
-    lines = [line for head in heads for line in head.split("\n")]
-    widest = max([tile, *(text_width(line, SIZES["head"]) for line in lines)])
+    widest = max([tile, *(text_width(head, SIZES["head"]) for head in heads)])
     return heads, SIZES["head"] * tile / widest
 
 

@@ -2,6 +2,7 @@
 is asked to look from.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -79,11 +80,13 @@ def look_from(
     """Scenes rendered now from one camera, side by side, and how much of its picture each covers.
 
     shows: one of LOOKS. coarse: render fewer pixels, at most `COARSE` a side where that divides
-    size, and repeat them. Raises ValueError for another look, or for no scenes.
+    size, or as many for several scenes together and a quarter where normals are to be found; and
+    repeat them. Raises ValueError for another look, or for no scenes.
     """
     choice("look", shows, LOOKS)
     named, camera = _named(scenes), Camera(azimuth, elevation)
-    factor = next(k for k in range(1, size + 1) if size % k == 0 and size // k <= COARSE)
+    most = COARSE / math.sqrt(len(named) * (4 if shows == "normals" else 1))
+    factor = next(k for k in range(1, size + 1) if size % k == 0 and size // k <= max(most, 1))
     few = size // factor if coarse else size
     seen = [scene.render(camera, few, normals=shows == "normals") for scene in named.values()]
     cover = ", ".join(

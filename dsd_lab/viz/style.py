@@ -7,9 +7,10 @@ from functools import lru_cache, partial
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from ..metrics import Estimate
 
@@ -103,11 +104,15 @@ def whole_dots(inches: float) -> float:
 
 @lru_cache(maxsize=1024)
 def text_width(text: str, points: float, weight: str = "normal") -> float:
-    """The width in inches of one line of text, mathematics included."""
-    if not text.strip():
-        return 0.0
-    path = TextPath((0, 0), text, points, prop=FontProperties(weight=weight))
-    return path.get_extents().width / 72
+    """The width in inches of a text's longest line, mathematics included."""
+    look = FontProperties(size=points, weight=weight)
+
+    def width(line):
+        mathematics = is_math_text(line)
+        drawn = line.strip() if mathematics else line.strip().replace(r"\$", "$")
+        return text_to_path.get_text_width_height_descent(drawn, look, mathematics)[0] / 72
+
+    return max(map(width, text.split("\n")))
 
 
 def wrap(text: str, points: float, width: float, weight: str = "normal") -> list[str]:
