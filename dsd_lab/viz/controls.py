@@ -22,7 +22,7 @@ from .stills import captioned, with_still
 WIDE = {"layout": widgets.Layout(width="420px"), "style": {"description_width": "90px"}}
 SETTLE = 0.01  # seconds for which the newest value is waited for
 SLOW = 0.05  # seconds a drawing may take before a quick one comes first
-SHARPEN = 0.2  # seconds of rest after which a quick drawing is made whole
+SHARPEN = 0.5  # seconds of rest after which a quick drawing is made whole
 
 
 def seed_control(value: int = 0, last: int = 31) -> widgets.IntSlider:
