@@ -91,7 +91,7 @@ class NovelViewPrior(AskedByPicture, NetworkPrior):
         """The picture's latents, unscaled as Zero-1-to-3 has them, and its embedding; made once."""
         if view not in self._encoded:
             image = view.at_size(self.picture_size).image[None].to(self.device, self.network_dtype)
-            with one_thread(self.unet):
+            with one_thread(self.network):
                 latents = self.vae.encode(2 * image - 1).latent_dist.mode()
                 self._encoded[view] = latents, self.network.embed(image)
         return self._encoded[view]

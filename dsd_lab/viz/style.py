@@ -109,10 +109,10 @@ def text_width(text: str, points: float, weight: str = "normal") -> float:
 
     def width(line):
         mathematics = is_math_text(line)
-        drawn = line.strip() if mathematics else line.strip().replace(r"\$", "$")
+        drawn = line if mathematics else line.replace(r"\$", "$")
         return text_to_path.get_text_width_height_descent(drawn, look, mathematics)[0] / 72
 
-    return max(map(width, text.split("\n")))
+    return max(width(line.strip()) for line in text.split("\n"))
 
 
 def wrap(text: str, points: float, width: float, weight: str = "normal") -> list[str]:
