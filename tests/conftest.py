@@ -28,6 +28,21 @@ if "DSD_LAB_SHAPES" in os.environ:  # before the library is imported; see test_s
     install_import_hook("dsd_lab", "shape_checks.checked")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """A file's tests stay with one worker, but for the lessons in a browser: these are shared."""
+    if config.option.dist != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Lessons(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            lesson = "::test_controls_of_a_lesson[" in nodeid
+            return nodeid if lesson else super()._split_scope(nodeid)
+
+    return Lessons(config, log)
+
+
 def pytest_terminal_summary(terminalreporter):
     """Print what tests that passed have noted."""
     for report in terminalreporter.getreports("passed"):

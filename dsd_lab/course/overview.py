@@ -99,6 +99,7 @@ ROWS = {
 BASES = {"SDI t_first 0.1": "SDI", "SDI cached": "SDI", "DSD snap": "DSD"}
 BASES["ConsistentODE abstract"] = "ConsistentODE"
 ORIGINS = {label: ROWS[BASES.get(label, label)].origin for label in (*ROWS, *BASES)}
+ORIGINS["SDI cached"] = OWN  # it inverts nothing: its first noise is e*, then its last prediction
 
 
 def source(kind: type[Method]) -> list[str]:
