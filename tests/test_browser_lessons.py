@@ -64,7 +64,13 @@ FINE = """img => {
   for (let i = 4; i < row.length; i += 4) differ += row[i] !== row[i - 4];
   return differ / canvas.width;
 }"""
-READY = "window.jupyterapp?.shell.currentWidget?.content?.widgets?.length > 0"
+OPEN = "async path => { await jupyterapp.commands.execute('docmanager:open', { path }); }"
+READY = "jupyterapp.shell.currentWidget?.content?.widgets?.length > 0"
+CLOSE = """async () => {  // the launcher stays: a new one would come in front of the next lesson
+  for (const panel of jupyterapp.shell.widgets("main"))
+    if (panel.context) await panel.sessionContext.shutdown(), panel.dispose();
+}"""
+WINDOW = {"width": 1280, "height": 1400}
 VIEWER = Path("viewer.ipynb")
 SCENE = """from dsd_lab import Scene
 from dsd_lab.viz.scenes import orbit_viewer
@@ -141,31 +147,45 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def page(chromium, lab):
+    """JupyterLab, once for all lessons: it takes longer to load than most of them."""
+    page = chromium.new_page(viewport=WINDOW)
+    page.goto(f"{lab}/lab?reset")
+    page.locator(".jp-Launcher").wait_for(timeout=LIMIT)
+    yield page
+    page.close()
+
+
 @contextlib.contextmanager
-def tab(chromium, kept: Path, name: str):
-    """A page of the browser; if something fails in it, a picture of it is kept."""
-    page, wrong = chromium.new_page(viewport={"width": 1280, "height": 1400}), []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+def watched(page, kept: Path, name: str):
+    """Nothing may go wrong in a page; if it does, a picture of it is kept."""
+    wrong = []
+
+    def note(error):
+        wrong.append(str(error))
+
+    page.on("pageerror", note)
     try:
-        yield page
+        yield
         assert not wrong, wrong
     except BaseException:
         page.screenshot(path=kept / f"{name}-failed.png")
         raise
     finally:
-        page.close()
+        page.remove_listener("pageerror", note)
 
 
 @contextlib.contextmanager
-def opened(chromium, lab: str, kept: Path, path: Path):
-    """A lesson in JupyterLab."""
-    with tab(chromium, kept, path.stem) as page:
+def opened(page, kept: Path, path: Path):
+    """A lesson in JupyterLab, and no other beside it."""
+    with watched(page, kept, path.stem):
         try:
-            page.goto(f"{lab}/lab/tree/{path.name}?reset")
+            page.evaluate(OPEN, path.name)
             page.wait_for_function(READY, timeout=LIMIT)
-            yield page
+            yield
         finally:
-            page.evaluate("jupyterapp?.shell.currentWidget?.sessionContext.shutdown()")
+            page.evaluate(CLOSE)
 
 
 def code_cells(path: Path) -> dict[int, dict]:
@@ -247,9 +267,9 @@ def hold(cell) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(LESSONS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_controls_of_a_lesson(path, chromium, lab, kept, record_property):
+def test_controls_of_a_lesson(path, page, kept, record_property):
     shown, report = explorers(path), {"load": os.getloadavg()[0]}
-    with opened(chromium, lab, kept, path) as page:
+    with opened(page, kept, path):
         cells = None if path.name.startswith(WHOLE) else needed(path, shown)
         began = time.perf_counter()
         assert page.evaluate(RUN, [cells, CELLS]) == []
@@ -275,10 +295,10 @@ def test_controls_of_a_lesson(path, chromium, lab, kept, record_property):
     record_property("milliseconds", report)
 
 
-def test_a_stroke_of_the_pen_begins_a_run(chromium, lab, kept, record_property):
+def test_a_stroke_of_the_pen_begins_a_run(page, kept, record_property):
     (path,) = LESSONS.glob("*_draw_it_yourself.ipynb")
     pad, report = explorers(path)[0], {}
-    with opened(chromium, lab, kept, path) as page:
+    with opened(page, kept, path):
         assert page.evaluate(RUN, [needed(path, [pad]), CELLS]) == []
         cell = page.locator(".jp-Notebook .jp-Cell").nth(pad)
         canvas, said = cell.locator("canvas"), cell.locator("small[aria-live]")
@@ -304,8 +324,8 @@ def test_a_stroke_of_the_pen_begins_a_run(chromium, lab, kept, record_property):
     record_property("milliseconds", report)
 
 
-def test_a_viewer_answers_a_storm_and_sharpens(chromium, lab, kept, record_property):
-    with opened(chromium, lab, kept, VIEWER) as page:
+def test_a_viewer_answers_a_storm_and_sharpens(page, kept, record_property):
+    with opened(page, kept, VIEWER):
         assert page.evaluate(RUN, [[0], CELLS]) == []
         cell = page.locator(".jp-Notebook .jp-Cell").first
         cell.evaluate(WATCH)
@@ -324,7 +344,8 @@ def test_a_lesson_is_a_voila_page(chromium, tmp_path, kept, record_property):
     pytest.importorskip("voila", reason="no voila on this machine")
     (path,) = LESSONS.glob("01_*.ipynb")
     how = (path.name, "--Voila.ip=127.0.0.1")
-    with served(tmp_path, "voila", *how) as address, tab(chromium, kept, "voila") as page:
+    page = chromium.new_page(viewport=WINDOW)
+    with served(tmp_path, "voila", *how) as address, watched(page, kept, "voila"):
         page.goto(address, wait_until="commit", timeout=CELLS)  # it comes as the cells run
         page.locator("img.widget-image").first.wait_for(timeout=CELLS)
         assert not page.locator(".jp-CodeCell .jp-InputArea").count()  # the code is left out
