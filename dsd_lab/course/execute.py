@@ -26,6 +26,7 @@ def execute(path: Path) -> float:
         timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=ERROR"],  # it warns of its sockets, which are local
         record_timing=False,
         store_widget_state=False,
     ).execute()
