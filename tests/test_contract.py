@@ -191,7 +191,8 @@ def test_a_seed_gives_the_same_result_alone_and_in_a_batch(method, small_world):
     prior = ImageSet(small_world)
     alone = distill(prior, "warm", method, [5], 20, dtype=f64).finish().x[0]
     batch = distill(prior, "warm", method, [4, 5, 6], 20, dtype=f64).finish().x[1]
-    torch.testing.assert_close(alone, batch, rtol=1e-8, atol=1e-8)
+    # SDI's inversions make rounding grow a hundred million times
+    torch.testing.assert_close(alone, batch, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", [SDS(), DSD(), CFD()], ids=str)

@@ -20,6 +20,7 @@ from .timesteps import between
 
 SPACING = 100  # thousandths of the schedule between the path's nodes
 SNAPPED = 20
+AHEAD = 8  # steps for which n is made together; with more a run begins later, and is not faster
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,7 +44,7 @@ class PathState(State):
         """A run that has kept its path at these levels."""
         prior, cond, e_star = state.prior, state.cond, state.e_star
         path = ddim(prior, e_star, cond, cfg=cfg, levels=levels)
-        block = max(1, prior.preferred_batch // len(e_star))
+        block = max(1, min(AHEAD, prior.preferred_batch // len(e_star)))
         return cls(prior, cond, e_star, state.steps, state.kept, path=path, block=block)
 
     def has(self, step: int) -> bool:
