@@ -362,12 +362,6 @@ def test_two_processes_make_the_table_of_none_but_for_what_kills_three(prior, tm
     assert_same(tmp_path / "none", tmp_path / "two")
 
 
-def facts_of_process(_):
-    facts = {"pid": os.getpid(), "threads": torch.get_num_threads()}
-    executor._loaded("icons", 8, False, "auto", None)
-    return Content(facts | {"loaded": executor._loaded.cache_info().misses})
-
-
 @pytest.mark.slow
 def test_ctrl_c_ends_the_processes_and_keeps_what_is_done(tmp_path, heard):
     (marks := tmp_path / "marks").mkdir()
