@@ -20,8 +20,8 @@ from dsd_lab.course import (
     objects_multi_view,
     reconstructions,
 )
+from dsd_lab.metrics.scenes import true_views
 from dsd_lab.minis.train_judge import blur
-from dsd_lab.worlds import render
 
 STUDIES = [
     import_module(f"dsd_lab.course.{file.stem}")
@@ -32,8 +32,7 @@ STUDIES = [
 @pytest.fixture(scope="module")
 def views():
     """Two chairs of the world from the held-out cameras."""
-    world = load_prior("toybox-mini", device="cpu").world
-    return render(world.toys.subset(world.index("a chair")[:2]), HELD_OUT).rgb
+    return true_views(load_prior("toybox-mini").world, "a chair", HELD_OUT, 64)[:2]
 
 
 def test_the_judge_names_true_views_and_not_blurred_ones(views):

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-BEFORE = "import sys; sys.path.insert(0, 'tests'); import conftest\n"  # the import hook
+BEFORE = (  # what the library imports, which the hook would compile anew; then the hook
+    "import matplotlib.pyplot\n"
+    "from diffusers import DiffusionPipeline, StableDiffusionPipeline\n"
+    "import sys; sys.path.insert(0, 'tests'); import conftest\n"
+)
 
 
 def checked(code):
