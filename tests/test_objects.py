@@ -3,6 +3,7 @@
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,10 +30,16 @@ STUDIES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def views():
-    """Two chairs of the world from the held-out cameras."""
-    return true_views(load_prior("toybox-mini").world, "a chair", HELD_OUT, 64)[:2]
+@pytest.fixture
+def views(monkeypatch):
+    """Two chairs from the held-out cameras, of a world that has three and nothing else."""
+    world = load_prior("toybox-mini").world
+    few = world.index("a chair")[:3]
+    parts = {name: getattr(world, name)[few] for name in ("kind_label", "groups", "views")}
+    world = replace(world, toys=world.toys.subset(few), **parts)
+    priors = {"toybox-mini": SimpleNamespace(world=world)}
+    monkeypatch.setattr(objects, "load_prior", priors.__getitem__)
+    return true_views(world, "a chair", HELD_OUT, 64)[:2]
 
 
 def test_the_judge_names_true_views_and_not_blurred_ones(views):
