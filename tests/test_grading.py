@@ -63,7 +63,8 @@ def test_a_harmful_submission_costs_no_other_its_grade(tmp_path):
             cells = [
                 c.replace("PLACE", repr(str(tmp_path))).replace("PORT", str(port)) for c in cells
             ]
-            part = "slow" if name in ("loops", "raises and prints") else "in"  # a loop, the next
+            # the loop with one that is graded after it, and all others
+            part = "slow" if name in ("loops", "raises and prints") else "in"
             submit(tmp_path / part, name, notebook([CHECK, *cells]))
         submit(tmp_path / "in", "damaged", '{"cells": 3')
         submit(tmp_path / "in", "deleted all", notebook([]))
