@@ -15,7 +15,6 @@ What it cannot show: autocast, streams, pinned memory, and kernels that only a G
 from functools import partial
 
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
 
 NAME = "mock"
@@ -86,26 +85,39 @@ class MockTensor(torch.Tensor):
 
 def run(func, *args, **kwargs):
     """Run one operation with the CPU's kernel and put what it returns on the operands' device."""
-    leaves, form = pytree.tree_flatten((args, kwargs))
+    leaves = []
+    held = [unwrapped(arg, leaves) for arg in args]
+    held_by_name = {name: unwrapped(arg, leaves) for name, arg in kwargs.items()}
     mocks = {id(leaf.held): leaf for leaf in leaves if isinstance(leaf, MockTensor)}
-    devices = [mock.device for mock in mocks.values()]
     device = kwargs.get("device")
-    device = torch.device(device) if device is not None else devices[0]
+    device = next(iter(mocks.values())).device if device is None else torch.device(device)
     if device.type == NAME and device.index is None:
         device = MOCK
     check(func, args, leaves, device)
-    held = [leaf.held if isinstance(leaf, MockTensor) else leaf for leaf in leaves]
-    args, kwargs = pytree.tree_unflatten(held, form)
-    if "device" in kwargs:
-        kwargs["device"] = "cpu"
-    returned = func(*args, **kwargs)
-    if device.type == "cpu":
-        return returned
+    if "device" in held_by_name:
+        held_by_name["device"] = "cpu"
+    returned = func(*held, **held_by_name)
+    return returned if device.type == "cpu" else wrapped(returned, mocks, device)
 
-    def wrap(tensor):  # what was changed in place comes back as the same object
-        return mocks[id(tensor)] if id(tensor) in mocks else MockTensor(tensor, device)
 
-    return pytree.tree_map_only(torch.Tensor, wrap, returned)
+def unwrapped(value, leaves):
+    """An argument as the CPU's kernel takes it; its tensors and generators are added to leaves."""
+    if isinstance(value, list | tuple):  # not PyTorch's pytree, which takes longer than the kernel
+        return [unwrapped(part, leaves) for part in value]
+    if isinstance(value, torch.Tensor | torch.Generator):
+        leaves.append(value)
+    return value.held if isinstance(value, MockTensor) else value
+
+
+def wrapped(value, mocks, device):
+    """What a kernel returned, on the device; what was changed in place comes back as the same
+    object.
+    """
+    if isinstance(value, list | tuple):
+        return type(value)(wrapped(part, mocks, device) for part in value)
+    if not isinstance(value, torch.Tensor):
+        return value
+    return mocks[id(value)] if id(value) in mocks else MockTensor(value, device)
 
 
 def check(func, args, leaves, device):

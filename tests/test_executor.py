@@ -320,37 +320,42 @@ def wait_for(condition, seconds=180):
 
 @pytest.fixture
 def dying(tmp_path):
-    """A grid with a method that kills its process as often as is asked, and its table by none."""
+    """A grid with methods, by name, that kill their process as often as is asked, where each leaves
+    its marks, and its table by none.
+    """
 
-    def make(prior, deaths, *prompts):
-        (marks := tmp_path / "marks").mkdir()
-        for k in range(deaths):
-            (marks / str(k)).touch()  # here nobody dies
-        of = grid(prompts, Dying=Dying(marks=str(marks), deaths=deaths))
+    def make(prior, prompts, **deaths):
+        methods = {}
+        for name, most in deaths.items():
+            (marks := tmp_path / f"{name} died").mkdir()
+            for k in range(most):
+                (marks / str(k)).touch()  # here nobody dies
+            methods[name] = Dying(marks=str(marks), deaths=most)
+        of = grid(prompts, **methods)
         go(prior, tmp_path / "none", None, of)
-        for mark in marks.iterdir():
-            mark.unlink()
+        marks = {name: Path(method.marks) for name, method in methods.items()}
+        for mark in marks.values():
+            for death in mark.iterdir():
+                death.unlink()
         return of, marks
 
     return make
 
 
-@pytest.mark.slow
-def test_four_processes_make_the_table_of_none_though_one_is_killed(prior, tmp_path, dying):
-    of, marks = dying(prior, 1, "warm", "cold")
-    assert go(prior, tmp_path / "four", 4, of).finished
-    assert len(os.listdir(marks)) == 1
-    assert_same(tmp_path / "none", tmp_path / "four")
+def died(marks):
+    return {name: len(os.listdir(mark)) for name, mark in marks.items()}
 
 
 @pytest.mark.slow
-def test_a_cell_that_kills_three_processes_is_left_out_until_the_next_call(prior, tmp_path, dying):
-    of, marks = dying(prior, 3, "warm")
-    with pytest.warns(UserWarning, match="killed every worker: Dying, warm, cfg 2"):
+def test_two_processes_make_the_table_of_none_but_for_what_kills_three(prior, tmp_path, dying):
+    """A cell that kills one process is tried again; one that kills three waits for the next call.
+    The names say which.
+    """
+    of, marks = dying(prior, ["warm"], Once=1, Thrice=3)
+    with pytest.warns(UserWarning, match="killed every worker: Thrice, warm, cfg 2$"):
         done = go(prior, tmp_path / "two", 2, of)
-    assert len(os.listdir(marks)) == 3 and not done.finished
-    left_out = {("Dying", "warm")}
-    assert {(c.method, c.prompt) for c in read(tmp_path / "none").cells} - left_out == {
+    assert died(marks) == {"Once": 1, "Thrice": 3} and not done.finished
+    assert {(c.method, c.prompt) for c in read(tmp_path / "none").cells} - {("Thrice", "warm")} == {
         (c.method, c.prompt) for c in done.cells
     }
     assert go(prior, tmp_path / "two", None, of).finished
@@ -375,50 +380,53 @@ def facts_of_process(_):
     return Content(facts | {"loaded": executor._loaded.cache_info().misses})
 
 
-@pytest.mark.slow
-def test_a_process_has_one_thread_and_loads_a_prior_once(tmp_path):
-    contents = Store.begin(tmp_path, {}).fill(range(6), facts_of_process, 2)
-    facts = [content.facts for content in contents]
-    assert {f["threads"] for f in facts} == {f["loaded"] for f in facts} == {1}
-    assert len({f["pid"] for f in facts}) == 2 and os.getpid() not in {f["pid"] for f in facts}
-
-
 class Unreadable:
     def __reduce__(self):
         return (int, ("not a number",))
 
 
 @pytest.mark.slow
-def test_what_cannot_be_read_in_a_process_is_no_death(tmp_path):
+def test_a_process_has_one_thread_and_loads_a_prior_once():
+    """What cannot be read in it is no death, and another one goes on."""
     with Processes(1) as processes:
         with pytest.raises(BrokenExecutor):
             processes.submit(run_cell, square, Unreadable()).result()
-        assert processes.submit(square, 3).result().facts == {"square": 9}
+        asked = [processes.submit(facts_of_process, k) for k in range(3)]
+        facts = [future.result().facts for future in asked]
+    assert {f["threads"] for f in facts} == {f["loaded"] for f in facts} == {1}
+    assert len({f["pid"] for f in facts} | {os.getpid()}) == 2
 
 
 # ---- Dask ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client():
+    """Of two workers that are forked from a process with the library: a new one begins at once."""
     distributed = pytest.importorskip("distributed", reason='needs the extra "cluster"')
     import dask
+    from distributed.utils import get_mp_context
 
-    few = {"distributed.scheduler.allowed-failures": 2}  # a third death is the last
-    with dask.config.set(few), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cluster = distributed.LocalCluster(3, threads_per_worker=1, dashboard_address=None)
+    settings = {
+        "distributed.scheduler.allowed-failures": 2,  # a third death is the last
+        "distributed.worker.multiprocessing-method": "forkserver",
+    }
+    with dask.config.set(settings):
+        get_mp_context().set_forkserver_preload(["distributed", "dsd_lab"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cluster = distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None)
         with cluster, distributed.Client(cluster) as client:
             yield client
 
 
 @pytest.mark.slow
-def test_three_dask_workers_make_the_table_of_none_though_one_is_killed(
+def test_two_dask_workers_make_the_table_of_none_though_one_is_killed(
     prior, tmp_path, dying, client
 ):
-    of, marks = dying(prior, 1, "warm", "cold")
+    of, marks = dying(prior, ["warm", "cold"], Once=1)
     assert go(prior, tmp_path / "dask", client, of).finished
-    assert len(os.listdir(marks)) == 1
+    assert died(marks) == {"Once": 1}
     assert_same(tmp_path / "none", tmp_path / "dask")
 
 
@@ -426,51 +434,12 @@ def test_three_dask_workers_make_the_table_of_none_though_one_is_killed(
 def test_a_cell_that_kills_dasks_workers_is_left_out_until_the_next_call(
     prior, tmp_path, dying, client
 ):
-    of, marks = dying(prior, 3, "warm")
-    with pytest.warns(UserWarning, match="killed every worker: Dying, warm"):
+    of, marks = dying(prior, ["warm"], Thrice=3)
+    with pytest.warns(UserWarning, match="killed every worker: Thrice, warm"):
         assert not go(prior, tmp_path / "dask", client, of).finished
-    assert len(os.listdir(marks)) == 3
+    assert died(marks) == {"Thrice": 3}
     assert go(prior, tmp_path / "dask", client.get_executor(), of).finished  # no old error
     assert_same(tmp_path / "none", tmp_path / "dask")
-
-
-@pytest.fixture
-def scheduler(tmp_path):
-    """A scheduler and a worker, each a process of its own, as the README starts them on a cluster:
-    the scheduler's file and its process.
-    """
-    pytest.importorskip("distributed", reason='needs the extra "cluster"')
-    file, parts = tmp_path / "dask.json", []
-    how = ["--scheduler-file", str(file), "--no-dashboard"]
-    begin = partial(subprocess.Popen, env=env(), stderr=subprocess.DEVNULL)
-    try:
-        parts.append(begin([sys.executable, "-m", "dask", "scheduler", *how, "--port", "0"]))
-        wait_for(file.exists)
-        parts.append(begin([sys.executable, "-m", "dask", "worker", *how, "--nthreads", "1"]))
-        yield file, parts[0]
-    finally:
-        for part in parts[::-1]:
-            part.terminate()
-            part.wait()
-
-
-@pytest.mark.slow
-def test_without_its_scheduler_a_study_ends_and_goes_on_here(tmp_path, scheduler):
-    file, process = scheduler
-    (marks := tmp_path / "marks").mkdir()
-    client = executor.dask_client(str(file))
-
-    def kill():
-        wait_for((marks / "0").exists)
-        process.kill()
-
-    threading.Thread(target=kill).start()
-    store = Store.begin(tmp_path / "store", {})
-    with pytest.raises(ConnectionError, match="the executor is gone .* what is done is kept"):
-        store.fill(range(4), partial(marked, marks, 3), client)
-    (marks / "end").touch()
-    assert squares(store.fill(range(4), partial(marked, marks, 3))) == [0, 1, 4, 9]
-    client.close(timeout=1)
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -490,11 +459,50 @@ def test_the_command_takes_processes_or_dask_not_both(tmp_path, monkeypatch):
             raise done.exception
 
 
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """A scheduler and a worker, each a process of its own, as the README starts them on a cluster:
+    the scheduler's file and its process. The last test kills it.
+    """
+    pytest.importorskip("distributed", reason='needs the extra "cluster"')
+    file, parts = tmp_path_factory.mktemp("scheduler") / "dask.json", []
+    how = ["--scheduler-file", str(file), "--no-dashboard"]
+    begin = partial(subprocess.Popen, env=env(), stderr=subprocess.DEVNULL)
+    try:
+        parts.append(begin([sys.executable, "-m", "dask", "scheduler", *how, "--port", "0"]))
+        wait_for(file.exists)
+        parts.append(begin([sys.executable, "-m", "dask", "worker", *how, "--nthreads", "1"]))
+        yield file, parts[0]
+    finally:
+        for part in parts[::-1]:
+            part.terminate()
+            part.wait()
+
+
 @pytest.mark.slow
 def test_the_command_makes_one_table_here_on_processes_and_on_dask(tmp_path, scheduler):
     fixed = ["study", "--size", "8", "--seeds", "2", "--steps", "2", "--prompt", "a cat", "--out"]
-    ways = {"none": [], "two": ["--workers", "2"], "dask": ["--dask", str(scheduler[0])]}
+    ways = {"none": [], "process": ["--workers", "1"], "dask": ["--dask", str(scheduler[0])]}
     for name, way in ways.items():
         done = CliRunner().invoke(cli.app, [*fixed, str(tmp_path / name), *way])
         assert done.exit_code == 0, done.output
         assert_same(tmp_path / "none", tmp_path / name)
+
+
+@pytest.mark.slow
+def test_without_its_scheduler_a_study_ends_and_goes_on_here(tmp_path, scheduler):
+    file, process = scheduler
+    (marks := tmp_path / "marks").mkdir()
+    client = executor.dask_client(str(file))
+
+    def kill():
+        wait_for((marks / "0").exists)
+        process.kill()
+
+    threading.Thread(target=kill).start()
+    store = Store.begin(tmp_path / "store", {})
+    with pytest.raises(ConnectionError, match="the executor is gone .* what is done is kept"):
+        store.fill(range(4), partial(marked, marks, 3), client)
+    (marks / "end").touch()
+    assert squares(store.fill(range(4), partial(marked, marks, 3))) == [0, 1, 4, 9]
+    client.close(timeout=1)

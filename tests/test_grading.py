@@ -4,6 +4,7 @@ import csv
 import json
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -21,7 +22,7 @@ CHECK = "from dsd_lab.course.exercises import check"
 RIGHT, WRONG = 'check("03.3", "c")', 'check("03.1", 0.5)'
 SUBMISSIONS = {
     "good": [RIGHT, WRONG],
-    "loops": [RIGHT, "while True: pass"],
+    "loops": [RIGHT, "import time\nwhile True: time.sleep(1)"],  # it costs no other test a core
     "raises and prints": [*("print('x' * 10**8)", "1 / 0", "syntax error", "input('?')"), RIGHT],
     "exits": [RIGHT, "import os; os._exit(3)"],
     "takes memory": [f"try: bytearray(10 * 2**30)\nexcept MemoryError: {RIGHT}"],
@@ -62,10 +63,15 @@ def test_a_harmful_submission_costs_no_other_its_grade(tmp_path):
             cells = [
                 c.replace("PLACE", repr(str(tmp_path))).replace("PORT", str(port)) for c in cells
             ]
-            submit(tmp_path / "in", name, notebook([CHECK, *cells]))
+            # the loop with one that is graded after it, and all others
+            part = "slow" if name in ("loops", "raises and prints") else "in"
+            submit(tmp_path / part, name, notebook([CHECK, *cells]))
         submit(tmp_path / "in", "damaged", '{"cells": 3')
         submit(tmp_path / "in", "deleted all", notebook([]))
-        grades = {each.submission[:-6]: each for each in grade(tmp_path / "in", Limits(45, 4000))}
+        with ThreadPoolExecutor(2) as beside:  # the others are graded while one loops
+            parts = [tmp_path / "slow", tmp_path / "in"]
+            graded = beside.map(lambda part: grade(part, Limits(45, 4000)), parts)
+            grades = {each.submission[:-6]: each for part in graded for each in part}
     assert set(grades) == {*submissions, "damaged", "deleted all"}
     for name in set(submissions) - {"network"}:
         assert grades[name].answers["03.3"] == "right", grades[name]

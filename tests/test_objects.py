@@ -3,6 +3,7 @@
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,8 +21,8 @@ from dsd_lab.course import (
     objects_multi_view,
     reconstructions,
 )
+from dsd_lab.metrics.scenes import true_views
 from dsd_lab.minis.train_judge import blur
-from dsd_lab.worlds import render
 
 STUDIES = [
     import_module(f"dsd_lab.course.{file.stem}")
@@ -29,11 +30,16 @@ STUDIES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def views():
-    """Two chairs of the world from the held-out cameras."""
-    world = load_prior("toybox-mini", device="cpu").world
-    return render(world.toys.subset(world.index("a chair")[:2]), HELD_OUT).rgb
+@pytest.fixture
+def views(monkeypatch):
+    """Two chairs from the held-out cameras, of a world that has three and nothing else."""
+    world = load_prior("toybox-mini").world
+    few = world.index("a chair")[:3]
+    parts = {name: getattr(world, name)[few] for name in ("kind_label", "groups", "views")}
+    world = replace(world, toys=world.toys.subset(few), **parts)
+    priors = {"toybox-mini": SimpleNamespace(world=world)}
+    monkeypatch.setattr(objects, "load_prior", priors.__getitem__)
+    return true_views(world, "a chair", HELD_OUT, 64)[:2]
 
 
 def test_the_judge_names_true_views_and_not_blurred_ones(views):

@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from device import MOCK
 from torch import nn
 
-from dsd_lab import DSD, NoiseSchedule, ddim, distill, load_prior
+from dsd_lab import DSD, NoiseSchedule, ddim, distill, load_prior, minis
 from dsd_lab.cameras import Camera
 from dsd_lab.draws import generator_of
 from dsd_lab.minis import RECIPES, Recipe, TextToImage, TrainingSet, task_of, train, training
@@ -433,8 +434,7 @@ def test_another_precision_in_one_kernel(precision, trained, tmp_path):
     """It learns about the same, and goes on to the same bits, the scale of its loss included."""
     task = TextToImage(DATA, replace(RECIPE, precision=precision))
     pipe = train(task, tmp_path / "whole", device="cpu")
-    for name, value in weights(pipe).items():
-        torch.testing.assert_close(value, weights(trained.pipe)[name], rtol=0, atol=2e-3)
+    torch.testing.assert_close(weights(pipe), weights(trained.pipe), rtol=0, atol=2e-3)
 
     def samples(pipe, step):
         raise Stop
@@ -450,8 +450,8 @@ def test_it_trains_on_its_device(trained, tmp_path):
     task = changed(cameras=cameras)
     there = train(task, tmp_path / "there", device=MOCK)
     assert there.device.type == MOCK.type
-    here = train(task, tmp_path / "here", device="cpu")
-    away = [(value - weights(here)[name]).abs().flatten() for name, value in weights(there).items()]
+    here = weights(train(task, tmp_path / "here", device="cpu"))
+    away = [(value - here[name]).abs().flatten() for name, value in weights(there).items()]
     assert float(torch.cat(away).mean()) < 5e-6  # of some 1e-4 that they move
 
 
@@ -649,8 +649,10 @@ def test_training_lowers_the_loss(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_commands_train_a_folder_and_measure_it(tmp_path, capsys):
-    """What the README and lesson 13 promise, of a folder with few labels and few pictures."""
+def test_the_commands_train_a_folder_and_measure_it(tmp_path, monkeypatch):
+    """What the README and lesson 13 promise, of a folder with few labels and few pictures. The
+    networks are small; `test_train_processes` trains those of the recipe.
+    """
     from PIL import Image
     from typer.testing import CliRunner
 
@@ -662,6 +664,8 @@ def test_the_commands_train_a_folder_and_measure_it(tmp_path, capsys):
             picture = Image.new("RGB", (64, 64), tuple(v + 20 * shade for v in colour))
             picture.save(tmp_path / "pictures" / label / f"{shade}.png")
     world, out = str(tmp_path / "pictures"), str(tmp_path / "mini")
+    small = {name: getattr(RECIPE, name) for name in ("autoencoder_widths", "widths", "text_width")}
+    monkeypatch.setattr(minis, "Recipe", partial(Recipe, **small))
     command = ["train", world, "--out", out, "--device", "cpu", "--steps", "2", "--every", "1"]
     command += ["--autoencoder-steps", "1", "--batch", "2"]
     done = CliRunner().invoke(app, command, catch_exceptions=False)
