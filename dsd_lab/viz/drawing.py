@@ -84,8 +84,8 @@ def reached(points: Tensor, found: Tensor, radius: float = 3 * WIDTH) -> float:
 def on_drawing(
     drawing: Drawing, prompt: str, seed: int, cfg: float, count: int = 48, steps: int = 150
 ) -> Experiment:
-    """DDIM, SDS and DSD of a drawing at once, from the same `count` noises, the first of them
-    `seed`'s: where they are after each step, and which share of the prompt's points they reached.
+    """DDIM, SDS and DSD of a drawing at once, with the same `count` seeds from `seed` on: where
+    they are after each step, and which share of the prompt's points they reached.
 
     Raises ValueError if the prompt's pen has drawn nothing.
     """
