@@ -20,14 +20,15 @@ from .timesteps import between
 
 SPACING = 100  # thousandths of the schedule between the path's nodes
 SNAPPED = 20
-AHEAD = 8  # steps for which n is made together; with more a run begins later, and is not faster
+AHEAD = 8  # steps in a block at most: with more a run begins later, and is not faster
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PathState(State):
     """A run with the kept path of e*, and t' and n for some steps ahead: n does not depend on x.
 
-    ahead: "first", the block's first step, "t" and "n", (K, B) and (K, B, *shape).
+    block: for how many steps they are made together. ahead: "first", the block's first step, "t"
+    and "n", (K, B) and (K, B, *shape).
     """
 
     path: Trajectory
