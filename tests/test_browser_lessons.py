@@ -56,6 +56,7 @@ RUN = """async ([indices, limit]) => {
 }"""
 # the share of neighbours along a row of dots that differ: pixels four times as large have fewer
 FINE = """img => {
+  if (!img.naturalWidth) return 0;  // it has left one picture, and not come to the next
   const canvas = Object.assign(document.createElement("canvas"),
     { width: img.naturalWidth, height: img.naturalHeight }), plane = canvas.getContext("2d");
   plane.drawImage(img, 0, 0);
