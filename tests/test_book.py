@@ -159,6 +159,8 @@ class TestCourse:
         wanted = pictures(shown)
         assert len(page.pictures) == len(wanted)
         assert Counter(alt for alt in wanted if alt) <= Counter(page.pictures)
+        linked = [value for tag, _, value in page.addresses if tag == "a" and "_images/" in value]
+        assert len(linked) == len(wanted)  # each to itself, where it is seen in full
 
     def test_words_can_be_searched(self, course):
         out, _, _ = course
@@ -180,6 +182,7 @@ ASK += """<pre id="answer"></pre><script>addEventListener("load", () => setTimeo
   const all = (what) => [...document.querySelectorAll(what)];
   document.querySelector("#answer").textContent = JSON.stringify({
     maths: all(".math").length, wrong: all("mjx-merror, .math:not(:has(svg))").length,
+    wide: all("div.math").filter((line) => line.scrollWidth > line.clientWidth + 2).length,
     pictures: all("img").length, blank: all("img").filter((img) => !img.naturalWidth).length,
     found: all("#search-results li a").map((a) => a.textContent),
     loaded: performance.getEntriesByType("resource").map((entry) => entry.name),
@@ -197,6 +200,7 @@ def test_a_browser_shows_it_without_a_network(course, address):
     asked = (out / name).with_name("asked.html")
     asked.write_text((out / name).read_text(encoding="utf-8").replace("</body>", ASK))
     options = "--headless --no-sandbox --no-first-run --disable-background-networking "
+    options += "--window-size=1280,900 "
     options += "--virtual-time-budget=30000 --dump-dom --proxy-server=127.0.0.1:9"
     done = subprocess.run(
         [CHROMIUM, *options.split(), f"{asked.as_uri()}?{query}"],
@@ -205,7 +209,7 @@ def test_a_browser_shows_it_without_a_network(course, address):
     asked.unlink()
     answer = json.loads(unescape(re.search('<pre id="answer">(.+?)</pre>', done.stdout)[1]))
     assert answer["loaded"] == [ELSEWHERE]  # of what lies beside it, nothing is told
-    assert answer["wrong"] == answer["blank"] == 0
+    assert answer["wrong"] == answer["blank"] == answer["wide"] == 0
     if query:
         assert "Glossary" in answer["found"]
     else:
@@ -236,6 +240,24 @@ class TestReplacing:
         _, warnings = book.build(folder, folder.parent / "book")
         assert len(warnings) == 1 and warnings[0].startswith("mine/words.md:3: WARNING")
         assert "gone.md" in warnings[0]
+
+
+def test_no_printed_sentence_is_too_wide_and_tables_stay_whole():
+    sentence = "as far from DDIM's of the same seeds, " * 4 + "at the end"
+    row = "DSD unit gain  " + "0.12 [0.11, 0.13]  " * 8
+    cell = new.new_code_cell("1", outputs=[new.new_output("stream", text=f"{sentence}\n{row}\n")])
+    told = book.on_paper(new.new_notebook(cells=[cell])).cells[0].outputs[0].text.split("\n")
+    assert max(len(line) for line in told if line != row) <= book.WIDE < len(sentence)
+    assert " ".join(" ".join(told[:-2]).split()) == sentence
+    assert told[-2:] == [row, ""]
+
+
+def test_no_line_begins_with_the_mark_after_a_formula():
+    text = "With $x$ and $y_t$, at $t$ ($r$); so\n\n$$ x = y, $$\n\nis $z$."
+    told = book.on_paper(new.new_notebook(cells=[new.new_markdown_cell(text)])).cells[0].source
+    together = re.findall(r'<span class="together">(.+?)</span>', told)
+    assert together == ["$y_t$,", "$r$);", "$z$."]
+    assert re.sub("<[^>]+>", "", told) == text
 
 
 def test_a_failure_leaves_the_earlier_book(folder, monkeypatch):

@@ -7,11 +7,14 @@ import os
 import re
 import shutil
 import tempfile
+from base64 import b64decode
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import wrap
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from ..files import expanded, prepare_folder, write_file
 from .handout import EXERCISE, SOLUTION, tags
@@ -22,7 +25,10 @@ THEME = Path(__file__).parent / "book_theme"
 LICENCES = Path(__file__).parents[1] / "worlds" / "icons_data"
 LINK = re.compile(r"\]\(([^)#:\s]+)")  # within the project: no scheme, no anchor
 CONTROLS = re.compile(r"Explorer\((.*)\)")  # how a set of controls is stored in words
+MARKED = re.compile(r"(?<!\$)\$[^$\n]+\$[,.;:!?)]+")  # a formula and the marks that belong to it
+GAP = re.compile(r"\S {2,}\S")  # between a table's columns
 LONG = 20  # lines of code
+WIDE = 106  # letters of a printed line that fit the column
 SETTINGS = {
     "project": "dsd_lab",
     "extensions": ["myst_nb"],
@@ -47,7 +53,10 @@ SETTINGS = {
     "html_show_search_summary": False,  # a summary is fetched, which a browser denies to files
     "html_use_index": False,
     "mathjax_path": "mathjax.js",
-    "mathjax3_config": {"options": {"enableMenu": False, "enableAssistiveMml": True}},
+    "mathjax3_config": {
+        "options": {"enableMenu": False, "enableAssistiveMml": True},
+        "svg": {"scale": 0.9},  # beside this text, and so that two equations fit a line
+    },
 }
 
 
@@ -58,26 +67,46 @@ def anchor(heading: str) -> str:
 
 def on_paper(notebook: NotebookNode) -> NotebookNode:
     """The notebook as it is printed: without solutions and what the blank exercises answered; its
-    pictures with their alt text, and with a caption where they stand for what moves.
+    pictures with their alt text, and with a caption where they stand for what moves; no printed
+    sentence wider than the column.
     """
     notebook.cells = [cell for cell in notebook.cells if SOLUTION not in tags(cell)]
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _together(cell.source)
         if EXERCISE in tags(cell) and cell.cell_type == "code":
             cell.outputs = []
         for output in cell.get("outputs", ()):
+            if output.output_type == "stream":
+                output.text = "\n".join(map(_broken, output.text.split("\n")))
             _picture(cell, output)
     return notebook
 
 
+def _together(text: str) -> str:
+    """Markdown in which no line breaks between a formula and the mark after it."""
+    return MARKED.sub(r'<span class="together">\g<0></span>', text)
+
+
+def _broken(line: str) -> str:
+    """A printed line, broken if it is too wide and no row of a table."""
+    if len(line) <= WIDE or len(GAP.findall(line)) > 1:
+        return line
+    return "\n".join(wrap(line, WIDE, subsequent_indent="    ", break_on_hyphens=False))
+
+
 def _picture(cell: NotebookNode, output: NotebookNode) -> None:
     """Have myst-nb show an output's picture, if it has one, as it is meant; long code above it is
-    folded.
+    folded. With its width given, Sphinx links it to itself, where it is seen in full.
     """
     data = output.get("data", {})
     for kind in [kind for kind in data if kind.startswith("image/")]:
         shown = cell.metadata.setdefault("mystnb", {})
+        image = shown["image"] = {}
         if alt := output.metadata.get(kind, {}).get("alt"):
-            shown["image"] = {"alt": alt}
+            image["alt"] = alt
+        if "svg" not in kind:
+            image["width"] = f"{Image.open(io.BytesIO(b64decode(data[kind]))).width}px"
         if controls := CONTROLS.match(data.get("text/plain", "")):
             shown["figure"] = {"caption": f"A still. In the notebook these move: {controls[1]}."}
         if data.pop("application/vnd.plotly.v1+json", None):
@@ -89,9 +118,13 @@ def _picture(cell: NotebookNode, output: NotebookNode) -> None:
 def _written(page: Path, place: Path) -> str:
     """Write a page's source, or copy what is none; returns the Markdown in it."""
     place.parent.mkdir(parents=True, exist_ok=True)
+    if page.suffix == ".md":
+        text = page.read_text(encoding="utf-8")
+        write_file(place, _together(text))
+        return text
     if page.suffix != ".ipynb":
         shutil.copyfile(page, place)
-        return page.read_text(encoding="utf-8") if page.suffix == ".md" else ""
+        return ""
     try:
         printed = on_paper(nbformat.read(page, as_version=4))
     except ValueError as error:
