@@ -117,9 +117,7 @@ class Greyed:
             control, reason = self.controls[name], why(values)
             control.disabled, control.tooltip = bool(reason), reason or self.tooltips[name]
             if reason:
-                reasons += (
-                    f"<br><small>{escape(control.description)} is grey: {escape(reason)}</small>"
-                )
+                reasons += f"<br>{escape(control.description)} is grey: {escape(reason)}"
         return reasons
 
 

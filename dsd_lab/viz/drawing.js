@@ -13,7 +13,7 @@ function render({ model, el }) {
       <label><input type="radio" value="B"> pen B ✚</label>
       <button data-act="back" title="take the last stroke away">Undo</button>
       <button data-act="clear" title="take all points away">Clear</button>
-      <small aria-live="polite"></small>
+      <small aria-live="polite" style="font-size:inherit"></small>
     </div></div>`;
   const canvas = el.querySelector("canvas"), draw = canvas.getContext("2d");
   const note = el.querySelector("small"), radios = [...el.querySelectorAll("input")];

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..priors import Condition, GaussianMixture
 from ..sampling import Trajectory
-from .pictures import png
+from .pictures import in_colours, png
 from .points import HALO, contours
 from .style import COLOURS, INK, SOFT
 
@@ -86,8 +86,7 @@ def interpolation(
 
 def animated(figures: Sequence[Figure], seconds: float = 0.25, rest: float = 1.5) -> bytes:
     """Figures as a looped GIF of 48 colours, each for some seconds and the last a while longer."""
-    frames = [Image.open(io.BytesIO(png(figure))).convert("RGB") for figure in figures]
-    frames = [frame.quantize(48, dither=Image.Dither.NONE) for frame in frames]
+    frames = [in_colours(Image.open(io.BytesIO(png(figure))), 48) for figure in figures]
     times = [int(1000 * seconds)] * (len(frames) - 1) + [int(1000 * rest)]
     buffer = io.BytesIO()
     more = {"save_all": True, "append_images": frames[1:], "loop": 0, "optimize": True}

@@ -73,5 +73,6 @@ def curves(
         axes.plot(x, y, DASHES[k % len(DASHES)], color=colours[k], lw=2, label=name)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set(xlabel=x_label, ylabel=y_label, xlim=(x[0], x[-1]))
+    axes.locator_params(axis="x", integer=True)  # of steps and degrees, whole ones
     figure.tight_layout(pad=0.6)
     return figure

@@ -7,6 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator
+from PIL import Image
 from torch import Tensor
 
 from ..metrics import RADIUS, distances
@@ -191,11 +192,17 @@ def png(figure: Figure) -> bytes:
 
 def small_png(figure: Figure) -> bytes:
     """A figure as PNG in 256 colours, for files that are kept: a fifth of the size."""
-    from PIL import Image
-
-    picture, buffer = Image.open(io.BytesIO(png(figure))).convert("RGB"), io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    buffer = io.BytesIO()
+    in_colours(Image.open(io.BytesIO(png(figure)))).save(buffer, "png", optimize=True)
     return buffer.getvalue()
+
+
+def in_colours(picture: Image.Image, count: int = 256) -> Image.Image:
+    """A picture in so many colours, spread so that none is far from its own: a small thing in a
+    colour that nothing else has keeps it.
+    """
+    rare = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1}
+    return picture.convert("RGB").quantize(count, dither=Image.Dither.NONE, **rare)
 
 
 def show(figure: Figure, alt: str = ""):
@@ -204,16 +211,16 @@ def show(figure: Figure, alt: str = ""):
 
     alt: what it shows, for those who do not see it; made of the figure's own words unless given.
     """
-    from IPython.display import Image
+    from IPython import display
 
-    return Image(small_png(figure), alt=alt or described(figure))
+    return display.Image(small_png(figure), alt=alt or described(figure))
 
 
 def show_moving(gif: bytes, alt: str):
     """A GIF as a notebook cell's picture. alt: what it shows, for those who do not see it."""
-    from IPython.display import Image
+    from IPython import display
 
-    return Image(gif, format="gif", alt=alt)
+    return display.Image(gif, format="gif", alt=alt)
 
 
 def described(figure: Figure) -> str:

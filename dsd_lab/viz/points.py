@@ -198,13 +198,13 @@ def ends(
     prior: GaussianMixture, cond: Condition, results: dict[str, Tensor], limit: float = 2.5
 ) -> Figure:
     """Where each method's items end: results {name: points (B, 2)}, side by side over the
-    condition's density.
+    condition's density; those farther out than `limit` stand at the edge.
     """
     looks = looks_of(results)
 
     def draw(panel, name):
         how = {"color": looks[name][0], "ms": 5, "mec": "white", "mew": 0.7, "alpha": 0.85}
-        panel.plot(*results[name].cpu().T, "o", **how)
+        panel.plot(*results[name].cpu().clamp(-limit, limit).T, "o", clip_on=False, **how)
 
     return _side_by_side(prior, cond, results, limit, 3.1, draw)
 

@@ -26,6 +26,7 @@ from .controls import WIDE, choice_control, explore
 from .interpolation import animated
 from .live import Experiment
 from .pictures import TILE, sheet, show_moving
+from .points import HALO
 from .style import COLOURS, INK, SOFT
 
 COARSE = 48  # pixels a side, at most, of what a viewer shows while a slider moves
@@ -98,7 +99,7 @@ def look_from(
     ]
     figure = sheet({"": tiles}, [label for label in named if label], tile=2.4)
     place = f"azimuth {camera.azimuth:.0f}, elevation {camera.elevation:.0f}"
-    return figure, f"{place}; of the picture is covered: {cover}"
+    return figure, f"{place}; covered of the picture: {cover}"
 
 
 def orbit_viewer(
@@ -275,8 +276,8 @@ def _stage(axes) -> None:
         end = torch.zeros(2, 3, dtype=torch.float64)
         end[1, axis] = 1.45
         _draw(axes, end, color=SOFT, lw=1.2, zorder=1)
-        place = _upright(1.08 * end[1]).tolist()
-        axes.text(*place, name, fontsize=8, color=SOFT, ha="center", zorder=6)
+        place = _upright(1.2 * end[1]).tolist()  # clear of the line's end
+        axes.text(*place, name, fontsize=8, color=SOFT, ha="center", path_effects=HALO, zorder=6)
 
 
 def _pyramid(camera: Camera) -> Tensor:

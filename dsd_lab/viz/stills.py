@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from .pictures import described, small_png
+from .pictures import described, in_colours, small_png
 
 LINE, MARGIN = 22, 8  # pixels: of a line of text, and around it
 GREY = (90, 90, 90)
@@ -32,7 +32,7 @@ def captioned(picture: bytes, text: str) -> bytes:
     for k, line in enumerate(lines):
         draw.text((MARGIN, MARGIN + LINE * k), line, GREY, font)
     page.paste(shown, (0, top))
-    page.quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    in_colours(page).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 

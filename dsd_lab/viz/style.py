@@ -93,8 +93,9 @@ def dot_panels(figure: Figure, heads: Sequence[str]) -> Sequence[Axes]:
 
 
 def dot(axes: Axes, x: Estimate, y: float, colour: str) -> None:
-    """An estimate as a dot with its interval."""
-    axes.errorbar(x.value, y, xerr=x.bar, fmt="o", ms=5.5, color=colour, capsize=2, lw=1.2)
+    """An estimate as a dot, whole also at the edge, with its interval."""
+    look = {"fmt": "o", "ms": 5.5, "color": colour, "capsize": 2, "lw": 1.2}
+    axes.errorbar(x.value, y, xerr=x.bar, **look).lines[0].set_clip_on(False)
 
 
 def whole_dots(inches: float) -> float:
