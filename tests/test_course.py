@@ -143,10 +143,11 @@ def test_ends_show_each_methods_points():
     prior = GaussianMixture({"a": [[1.0, 0.0]], "b": [[-1.0, 0.0]]}, width=0.3)
     cond = prior.condition("a")
     path = ddim(prior, prior.noise([0, 1]), cond, 5, 1.0)
-    assert [
-        a.get_title()
-        for a in points.ends(prior, cond, {"DDIM": path.final, "SDS": path.final}).axes
-    ] == ["DDIM", "SDS"]
+    panels = points.ends(prior, cond, {"DDIM": path.final, "far": 9 * path.final}).axes
+    assert [panel.get_title() for panel in panels] == ["DDIM", "far"]
+    near, far = (torch.tensor(panel.lines[0].get_xydata()).float() for panel in panels)
+    assert torch.equal(near, path.final)
+    assert torch.equal(far, (9 * path.final).clamp(-2.5, 2.5)) and far.max() == 2.5  # at the edge
     grid, p = points.density(prior, 0, cond, limit=2.5, count=51)
     assert float(p.sum() * (grid[1] - grid[0]) ** 2) == pytest.approx(1, abs=1e-3)
     assert p.argmax() == 25 * 51 + 35  # y = 0, x = 1: index (1 + 2.5) / 0.1

@@ -20,6 +20,7 @@ from dsd_lab.viz.pictures import (
     MARGIN,
     described,
     grid,
+    in_colours,
     montage,
     png,
     reached,
@@ -235,6 +236,16 @@ def path(small_world):
     return ddim(prior, prior.noise([3, 4]), prior.condition("warm"), 50)
 
 
+def test_a_small_thing_keeps_its_colour():
+    picture, ramp = np.zeros((128, 128, 3), np.uint8), np.arange(128)
+    picture[..., 0], picture[..., 2] = 2 * ramp[:, None], 2 * ramp
+    picture[..., 1] = (ramp[:, None] + ramp) // 2
+    picture[60:64, 60:64] = (220, 180, 60)  # as nothing else; by the median it would be red
+    kept = np.asarray(in_colours(Image.fromarray(picture)).convert("RGB"), int)
+    assert len(np.unique(kept.reshape(-1, 3), axis=0)) <= 256
+    assert np.abs(kept - picture).max() < 24
+
+
 def test_x_t_is_shown_with_the_spread_of_the_clean_result(path):
     x, final = path.x_t[0, 1], path.final[1]
     factor = final.std() / x.std()
@@ -345,6 +356,7 @@ def test_a_landscape_shows_its_places_of_rest_and_curves_their_names():
     assert crosses.get_xydata().tolist() == marks.tolist()
     assert stars.get_xydata().tolist() == rests.tolist()
     figure = curves([0, 1, 2], {"a": [0, 1, 0], "b": [1, 1, 1]}, "x", "y", marks=[1])
+    assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
     assert described(figure) == "x. y. a, b"
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines[1:]] == [[0, 1, 0], [1] * 3]
 
