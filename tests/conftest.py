@@ -50,6 +50,12 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line(f"{report.nodeid} {name}: {value}")
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Numbers that a test draws without a seed do not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def small_world():
     """20 pictures of 8x8 with two labels: 12 warm and 8 cold, all distinct."""

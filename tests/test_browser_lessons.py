@@ -116,7 +116,7 @@ def served(folder: Path, module: str, *options: str):
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
-            server.wait(30)
+            server.wait(LIMIT / 1000)  # it ends its kernels first
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +152,9 @@ def chromium():
 def page(chromium, lab):
     """JupyterLab, once for all lessons: it takes longer to load than most of them."""
     page = chromium.new_page(viewport=WINDOW)
+    page.set_default_timeout(LIMIT)  # of what has none of its own: JupyterLab is slow to load
     page.goto(f"{lab}/lab?reset")
-    page.locator(".jp-Launcher").wait_for(timeout=LIMIT)
+    page.locator(".jp-Launcher").wait_for()
     yield page
     page.close()
 
@@ -261,9 +262,13 @@ def first_picture(page) -> int:
 
 def hold(cell) -> None:
     """Pause a run that goes, and wait until no more pictures come."""
-    for button in cell.locator("button", has_text="Pause").all():
-        with contextlib.suppress(sync_api.TimeoutError):  # it may have ended
-            button.click(timeout=300)
+    pause = cell.locator("button", has_text="Pause")
+    for _ in range(10):  # a run may end as it is clicked, and the click begin another
+        if not pause.count():
+            break
+        with contextlib.suppress(sync_api.TimeoutError):
+            pause.first.click(timeout=1000)
+            pause.first.wait_for(state="detached", timeout=5000)  # the kernel has heard it
     cell.page.wait_for_function("performance.now() - pictures.at(-1) > 300", timeout=LIMIT)
 
 
@@ -346,6 +351,7 @@ def test_a_lesson_is_a_voila_page(chromium, tmp_path, kept, record_property):
     (path,) = LESSONS.glob("01_*.ipynb")
     how = (path.name, "--Voila.ip=127.0.0.1")
     page = chromium.new_page(viewport=WINDOW)
+    page.set_default_timeout(LIMIT)
     with served(tmp_path, "voila", *how) as address, watched(page, kept, "voila"):
         page.goto(address, wait_until="commit", timeout=CELLS)  # it comes as the cells run
         page.locator("img.widget-image").first.wait_for(timeout=CELLS)

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.io as pio
 import pytest
 import torch
-from helpers import make_mixture
+from helpers import make_mixture, run_asleep
 from PIL import Image
 
 from dsd_lab import SDS, Scene, distill
@@ -121,7 +121,7 @@ def test_of_a_drags_values_the_newest_is_drawn():
         await asyncio.sleep(0.6)
         assert drawn == [0, 30, 5, 6]
 
-    asyncio.run(drag())
+    run_asleep(drag())
     assert explorer.set(seed=7) == "the seed is 7"  # without a loop at once
     assert scenes.orbit_viewer(Scene(GridField(8)), 32)._settle > 0
 

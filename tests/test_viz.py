@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from helpers import run_asleep
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -499,7 +500,7 @@ def test_a_slow_picture_is_quick_first_and_sharp_when_the_slider_rests():
         await asyncio.sleep(0.05)
         assert explorer.fact == "sharp 4"  # whoever asks gets no quick one
 
-    asyncio.run(drag())
+    run_asleep(drag())
 
 
 def test_a_picture_that_is_known_does_not_make_the_next_one_wait():
@@ -517,7 +518,7 @@ def test_a_picture_that_is_known_does_not_make_the_next_one_wait():
             explorer.controls["seed"].value = seed
             await asyncio.sleep(1)
 
-    asyncio.run(move())
+    run_asleep(move())
     assert drawn[0] == ("sharp", 0)
     assert drawn[1:] == [(kind, seed) for seed in (1, 0, 2) for kind in ("quick", "sharp")]
 
