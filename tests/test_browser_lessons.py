@@ -307,7 +307,7 @@ def test_a_stroke_of_the_pen_begins_a_run(page, kept, record_property):
     with opened(page, kept, path):
         assert page.evaluate(RUN, [needed(path, [pad]), CELLS]) == []
         cell = page.locator(".jp-Notebook .jp-Cell").nth(pad)
-        canvas, said = cell.locator("canvas"), cell.locator("small[aria-live]")
+        canvas, said = cell.locator("canvas"), cell.locator("canvas + div [aria-live]")
         canvas.scroll_into_view_if_needed()
         cell.evaluate(WATCH)
         assert said.inner_text().startswith("28 of")

@@ -13,10 +13,10 @@ function render({ model, el }) {
       <label><input type="radio" value="B"> pen B ✚</label>
       <button data-act="back" title="take the last stroke away">Undo</button>
       <button data-act="clear" title="take all points away">Clear</button>
-      <small aria-live="polite" style="font-size:inherit"></small>
+      <span aria-live="polite"></span>
     </div></div>`;
   const canvas = el.querySelector("canvas"), draw = canvas.getContext("2d");
-  const note = el.querySelector("small"), radios = [...el.querySelectorAll("input")];
+  const note = el.querySelector("[aria-live]"), radios = [...el.querySelectorAll("input")];
   const name = `pen-${Math.random()}`;  // radios of one widget belong together
   let points = model.get("value"), strokes = [], cross = [0, 0], pen = "A", down = false;
   const toPixel = v => (v / LIMIT + 1) * SIDE / 2;

@@ -198,11 +198,11 @@ def small_png(figure: Figure) -> bytes:
 
 
 def in_colours(picture: Image.Image, count: int = 256) -> Image.Image:
-    """A picture in so many colours, spread so that none is far from its own: a small thing in a
-    colour that nothing else has keeps it.
+    """A picture of any mode with a palette (mode P) of at most `count` colours, 256 or fewer. They
+    are spread over all that occur, so that a small thing in a colour of its own keeps it.
     """
-    rare = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1}
-    return picture.convert("RGB").quantize(count, dither=Image.Dither.NONE, **rare)
+    spread = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1}
+    return picture.convert("RGB").quantize(count, dither=Image.Dither.NONE, **spread)
 
 
 def show(figure: Figure, alt: str = ""):
